@@ -1,0 +1,45 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DATA := .data
+export OMP_NUM_THREADS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean
+
+help: ## Print this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/base ## Install, then rank the pages, pictures and passages in demo/
+	@sh demo/run.sh $(BIN)/sightrank
+
+test: $(VENV)/test $(DATA)/packages/dashscope ## Install the test extras and run the suite
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/test ## Lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/test ## Run the benchmarks that end within minutes on two cores
+	$(BIN)/python benchmarks/nano.py
+
+clean: ## Remove the environment and everything that was built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# torch first and alone: its exact version is the one that has a CPU build.
+$(VENV)/base: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/test: $(VENV)/base
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+# The published ranks of the Qwen tokenizer, data for one test; without them it is skipped.
+$(DATA)/packages/dashscope:
+	@mkdir -p $(DATA)/packages
+	-$(BIN)/pip download --quiet --no-deps --dest $(DATA)/packages dashscope==2.0.2 && touch $@

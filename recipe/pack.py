@@ -1,0 +1,211 @@
+"""The data pack: tokenised documents and queries, and the teacher's word vectors, in one .npz.
+
+Everything a training run reads travels in this file and the tokenizer; no text parsing happens there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+HEAD, TAIL = "**Document**:\n", "\n**Query**:\n"
+MAX_DOCUMENT_TOKENS = 320
+MAX_QUERY_TOKENS = 48
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different lengths in one flat array: row i is flat[offsets[i]:offsets[i + 1]]."""
+
+    flat: NDArray[np.uint16]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> NDArray[np.int64]:
+        ids: NDArray[np.int64] = self.flat[self.offsets[row] : self.offsets[row + 1]].astype(
+            np.int64
+        )
+        return ids
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> Ragged:
+        """From lists of token ids below 65,536."""
+        lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+        flat = np.fromiter((i for row in rows for i in row), np.uint16, int(lengths.sum()))
+        return cls(flat, np.concatenate(([0], lengths.cumsum())))
+
+
+@dataclass(frozen=True)
+class TextPack:
+    """Documents and queries that share groups: same group, same meaning, any language."""
+
+    documents: Ragged
+    document_group: NDArray[np.int32]
+    document_lang: NDArray[np.int16]
+    document_source: NDArray[np.int16]
+    document_valid: NDArray[np.bool_]
+    queries: Ragged
+    query_group: NDArray[np.int32]
+    query_lang: NDArray[np.int16]
+    langs: tuple[str, ...]
+    sources: tuple[str, ...]
+    head: NDArray[np.int64]
+    """Ids of the prompt before the document."""
+    tail: NDArray[np.int64]
+    """Ids of the prompt between document and query."""
+    widths: NDArray[np.uint8]
+    """Characters of each token's surface, wide scripts counted twice; 255 is a line break."""
+    vectors: NDArray[np.float32]
+    """(vocabulary, 384) input embeddings, each of root mean square 1."""
+
+    @classmethod
+    def load(cls, path: Path) -> TextPack:
+        """Read what `save` wrote."""
+        with np.load(path) as data:
+            fields: dict[str, Any] = {name: data[name] for name in data.files}
+        for name in ("documents", "queries"):
+            fields[name] = Ragged(fields.pop(f"{name}_flat"), fields.pop(f"{name}_offsets"))
+        for name in ("langs", "sources"):
+            fields[name] = tuple(str(value) for value in fields[name])
+        fields["vectors"] = fields["vectors"].astype(np.float32)
+        return cls(**fields)
+
+    def save(self, path: Path) -> None:
+        """Write one compressed .npz; vectors in half precision."""
+        fields: dict[str, Any] = dict(self.__dict__)
+        for name in ("documents", "queries"):
+            ragged = fields.pop(name)
+            fields[f"{name}_flat"], fields[f"{name}_offsets"] = ragged.flat, ragged.offsets
+        for name in ("langs", "sources"):
+            fields[name] = np.array(fields[name])
+        fields["vectors"] = self.vectors.astype(np.float16)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, **fields)
+
+
+def build(folder: Path, tokenizer: Tokenizer, vectors: NDArray[np.float32]) -> TextPack:
+    """Tokenise documents.jsonl and queries.jsonl of `folder`."""
+    documents = list(_read(folder / "documents.jsonl"))
+    queries = list(_read(folder / "queries.jsonl"))
+    groups: dict[str, int] = {}
+    for row in (*documents, *queries):
+        groups.setdefault(row["group"], len(groups))
+    langs = sorted({row["lang"] for row in (*documents, *queries)})
+    sources = sorted({row["source"] for row in documents})
+    return TextPack(
+        documents=Ragged.of(
+            _encode(tokenizer, [r["text"] for r in documents], MAX_DOCUMENT_TOKENS)
+        ),
+        document_group=np.array([groups[row["group"]] for row in documents], np.int32),
+        document_lang=np.array([langs.index(row["lang"]) for row in documents], np.int16),
+        document_source=np.array([sources.index(row["source"]) for row in documents], np.int16),
+        document_valid=np.array([row["split"] == "valid" for row in documents]),
+        queries=Ragged.of(_encode(tokenizer, [r["text"] for r in queries], MAX_QUERY_TOKENS)),
+        query_group=np.array([groups[row["group"]] for row in queries], np.int32),
+        query_lang=np.array([langs.index(row["lang"]) for row in queries], np.int16),
+        langs=tuple(langs),
+        sources=tuple(sources),
+        head=np.array(tokenizer.encode(HEAD).ids),
+        tail=np.array(tokenizer.encode(TAIL).ids),
+        widths=token_widths(tokenizer),
+        vectors=vectors,
+    )
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _encode(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> list[list[int]]:
+    rows: list[list[int]] = []
+    for start in range(0, len(texts), 4096):
+        batch = tokenizer.encode_batch([text.strip() for text in texts[start : start + 4096]])
+        rows.extend(encoding.ids[:limit] for encoding in batch)
+    return rows
+
+
+LINE_BREAK = 255
+
+
+def token_widths(tokenizer: Tokenizer) -> NDArray[np.uint8]:
+    """How far each token advances a line of print, in half-width characters."""
+    size = tokenizer.get_vocab_size()
+    widths = np.ones(size, np.uint8)
+    for token in range(size):
+        surface = tokenizer.decode([token], skip_special_tokens=False)
+        if "\n" in surface:
+            widths[token] = LINE_BREAK
+        else:
+            wide = sum(2 if ord(char) >= 0x2E80 else 1 for char in surface)
+            widths[token] = min(wide, 254)
+    return widths
+
+
+def embedding_rows(tokenizer: Tokenizer, seed: int = 0) -> NDArray[np.float32]:
+    """Input embeddings for every token, carried over from the teacher's word vectors.
+
+    The teacher's rows share a large common direction, so the mean and the first two principal
+    components are taken out (Mu and Viswanath 2018, "all but the top"), then each row is scaled to
+    root mean square 1. Tokens without a surface of their own get random rows of the same size.
+    """
+    from recipe.teacher import Teacher, surface_vectors
+
+    size = tokenizer.get_vocab_size()
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    surfaces = [tokenizer.decode([i], skip_special_tokens=False) for i in range(size)]
+    rows, exact = surface_vectors(Teacher.load(), surfaces)
+    rows = rows.astype(np.float64)
+    known = np.abs(rows).sum(axis=1) > 0
+    for i, surface in enumerate(surfaces):
+        known[i] &= surface not in special and "\ufffd" not in surface
+    rows -= rows[known].mean(axis=0)
+    _, axes = np.linalg.eigh(rows[known].T @ rows[known])
+    top = axes[:, -2:]
+    rows -= rows @ top @ top.T
+    generator = np.random.default_rng(seed)
+    rows[~known] = generator.normal(size=(int((~known).sum()), rows.shape[1]))
+    # Tokens made of the same pieces would be told apart by nothing: a little noise does it.
+    rows /= np.sqrt((rows**2).mean(axis=1, keepdims=True))
+    noise = generator.normal(size=rows.shape) * np.where(exact, 0.0, 0.3)[:, None]
+    rows += noise
+    rows /= np.sqrt((rows**2).mean(axis=1, keepdims=True))
+    result: NDArray[np.float32] = rows.astype(np.float32)
+    return result
+
+
+def main() -> None:
+    """Build the text pack."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--data", type=Path, default=Path(".data"))
+    arguments = parser.parse_args()
+    tokenizer = Tokenizer.from_file(str(arguments.data / "tokenizer" / "tokenizer.json"))
+    pack = build(arguments.data / "text", tokenizer, embedding_rows(tokenizer))
+    path = arguments.data / "pack" / "text.npz"
+    pack.save(path)
+    print(
+        json.dumps(
+            {
+                "documents": len(pack.documents),
+                "queries": len(pack.queries),
+                "tokens": len(pack.documents.flat) + len(pack.queries.flat),
+                "bytes": path.stat().st_size,
+                "langs": pack.langs,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

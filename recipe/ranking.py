@@ -1,0 +1,337 @@
+"""Ranking on text: a grid of documents x queries a step, every document encoded once for all queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recipe.layout import Ints, Prefix, Special, as_grid, as_text
+from recipe.pack import TextPack
+from recipe.trainer import Batch
+from sightrank.model.attention import Attend
+from sightrank.model.multimodal import RerankerModel
+
+
+@dataclass(frozen=True)
+class RankingConfig:
+    """What a step of text ranking is made of."""
+
+    documents: int = 12
+    """Documents a step, and as many queries; each document is scored under every query."""
+    document_tokens: int = 80
+    query_tokens: int = 20
+    grid_share: float = 0.4
+    """How often a document is met as a grid of cells instead of a row of tokens."""
+    near: float = 0.5
+    """Share of documents drawn from the neighbourhood of another one of the step: hard negatives."""
+    cross_lingual: float = 0.4
+    """How often a query is taken from another language's version of the document."""
+    span_share: float = 0.6
+    """How often the query is a span of the passage rather than its title or summary."""
+    noise: float = 0.1
+    """Standard deviation of noise on grid cells, whose root mean square is 1."""
+    english: float = 0.35
+
+
+class TextRanking:
+    """The task: contrast over rows and columns of the grid, and a calibrated pointwise loss."""
+
+    def __init__(self, pack: TextPack, config: RankingConfig, special: Special, score: int) -> None:
+        self.pack, self.config, self.special, self.score = pack, config, special, score
+        self.by_group = _index(pack.document_group)
+        self.queries_by_group = _index(pack.query_group)
+        lengths = np.diff(pack.documents.offsets)
+        usable = lengths >= 12
+        english = pack.document_lang == pack.langs.index("en")
+        self.train = {
+            True: np.flatnonzero(usable & english & ~pack.document_valid),
+            False: np.flatnonzero(usable & ~english & ~pack.document_valid),
+        }
+        self.valid = np.flatnonzero(usable & pack.document_valid)
+
+    # Batches
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        """Endless steps of training data."""
+        rng = np.random.default_rng(seed)
+        while True:
+            yield self.batch(self._documents(rng), rng, self.config.grid_share)
+
+    def _documents(self, rng: np.random.Generator) -> Ints:
+        """Documents of different groups; some lie close together in the corpus: same page or topic."""
+        pool = self.train[bool(rng.random() < self.config.english)]
+        chosen: list[int] = []
+        groups: set[int] = set()
+        attempts = 0
+        while len(chosen) < self.config.documents:
+            attempts += 1
+            if chosen and rng.random() < self.config.near and attempts < 500:
+                index = self._neighbour(chosen[int(rng.integers(len(chosen)))], rng)
+            else:
+                index = int(rng.choice(pool))
+            group = int(self.pack.document_group[index])
+            if group not in groups and not self.pack.document_valid[index]:
+                groups.add(group)
+                chosen.append(index)
+        return np.array(chosen)
+
+    def _neighbour(self, index: int, rng: np.random.Generator) -> int:
+        """A document at most a few places away in the corpus, where one page's passages lie."""
+        return int(np.clip(index + rng.integers(-6, 7), 0, len(self.pack.documents) - 1))
+
+    def batch(
+        self, documents: Sequence[int] | Ints, rng: np.random.Generator, grids: float
+    ) -> Batch:
+        """Prefixes and queries of these documents, padded at the right; labels (documents, queries)."""
+        bodies, queries = zip(*(self._pair(int(index), rng) for index in documents), strict=True)
+        prefixes = [self._prefix(body, rng.random() < grids, rng) for body in bodies]
+        group = self.pack.document_group[np.asarray(documents)]
+        labels = torch.from_numpy(group[:, None] == group[None, :])
+        return {**pad_prefixes(prefixes), **join_queries(queries, self.score), "labels": labels}
+
+    def _prefix(self, body: Ints, grid: bool, rng: np.random.Generator) -> Prefix:
+        head, tail = self.pack.head, self.pack.tail
+        if grid:
+            return as_grid(head, body, tail, self.pack.widths, self.special, rng)
+        return as_text(head, body, tail)
+
+    def _pair(self, index: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """A window of the document and a query that it answers."""
+        body = self.pack.documents[index]
+        limit = self.config.document_tokens
+        start = (
+            int(rng.integers(len(body) - limit + 1))
+            if len(body) > limit and rng.random() < 0.3
+            else 0
+        )
+        body = body[start : start + limit]
+        return self._query(index, body, rng)
+
+    def _query(self, index: int, body: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        limit = self.config.query_tokens
+        group = int(self.pack.document_group[index])
+        titles = self.queries_by_group.get(group, _EMPTY)
+        other = self._other_language(index, rng)
+        if len(titles) and rng.random() > self.config.span_share:
+            lang = self.pack.document_lang[index if other is None else other]
+            same = titles[self.pack.query_lang[titles] == lang]
+            return body, self.pack.queries[int(rng.choice(same if len(same) else titles))][:limit]
+        source = body if other is None else self.pack.documents[other]
+        start, stop = _span(source, limit, rng)
+        query = source[start:stop]
+        if other is None and rng.random() < 0.3 and len(body) > 3 * len(query):
+            body = np.concatenate(
+                (body[:start], body[stop:])
+            )  # the words must not stand there as such
+        elif rng.random() < 0.7:
+            query = _thin(query, rng)
+        return body, query
+
+    def _other_language(self, index: int, rng: np.random.Generator) -> int | None:
+        if rng.random() >= self.config.cross_lingual:
+            return None
+        versions = self.by_group[int(self.pack.document_group[index])]
+        others = versions[self.pack.document_lang[versions] != self.pack.document_lang[index]]
+        return int(rng.choice(others)) if len(others) else None
+
+    # Loss
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Softmax cross-entropy over documents for each query and over queries for each document,
+        and a pointwise binary cross-entropy on sigmoid(logit - bias)."""
+        assert isinstance(model, RerankerModel)
+        logits = self.logits(model, batch).float()  # (documents, queries)
+        labels = batch["labels"].float()
+        rows = _contrast(logits, labels)
+        columns = _contrast(logits.T, labels.T)
+        odds = logits - model.config.logit_bias
+        weight = torch.where(labels > 0, logits.shape[0] / 2.0, 1.0)
+        point = F.binary_cross_entropy_with_logits(odds, labels, weight)
+        right = (logits.argmax(dim=0) == labels.argmax(dim=0)).float().mean()
+        figures = {"columns": columns.item(), "point": point.item(), "top1": right.item()}
+        return columns + 0.5 * rows + 0.3 * point, figures
+
+    def logits(self, model: RerankerModel, batch: Batch) -> Tensor:
+        """(documents, queries) from one pass: each prefix once, all queries over it."""
+        noise = self.config.noise if model.training else 0.0
+        hidden = embed_slots(model, batch, noise)  # (documents, slots, size)
+        return score_grid(model, hidden, batch)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """nDCG@10 of held-out documents among 20, met as text and as grids."""
+        assert isinstance(model, RerankerModel)
+        device = next(model.parameters()).device
+        figures = {}
+        for name, grids in (("text", 0.0), ("grid", 1.0)):
+            rng = np.random.default_rng(1)
+            gains = []
+            for _ in range(4):
+                documents = distinct(self.valid, self.pack.document_group, 20, rng)
+                batch = self.batch(documents, rng, grids)
+                moved = {key: value.to(device) for key, value in batch.items()}
+                gains.append(ndcg(self.logits(model, moved).float(), moved["labels"]))
+            figures[f"ndcg_{name}"] = float(np.mean(gains))
+        return figures
+
+
+_EMPTY = np.empty(0, np.int64)
+
+
+def _index(groups: NDArray[np.int32]) -> dict[int, Ints]:
+    order = np.argsort(groups, kind="stable")
+    cuts = np.flatnonzero(np.diff(groups[order])) + 1
+    return {int(groups[rows[0]]): rows for rows in np.split(order, cuts) if len(rows)}
+
+
+def distinct(pool: Ints, group: NDArray[np.int32], count: int, rng: np.random.Generator) -> Ints:
+    """`count` members of the pool, no two of one group."""
+    shuffled = rng.permutation(pool)
+    _, first = np.unique(group[shuffled], return_index=True)
+    return shuffled[np.sort(first)[:count]]
+
+
+def _span(source: Ints, limit: int, rng: np.random.Generator) -> tuple[int, int]:
+    size = int(rng.integers(4, min(limit, max(6, len(source) // 3)) + 1))
+    start = int(rng.integers(max(1, len(source) - size + 1)))
+    return start, start + size
+
+
+def _thin(query: Ints, rng: np.random.Generator) -> Ints:
+    """Some tokens dropped, and now and then two halves swapped, as people recall a passage."""
+    kept = query[rng.random(len(query)) > rng.uniform(0, 0.5)]
+    kept = kept if len(kept) >= 2 else query
+    if rng.random() < 0.3:
+        cut = int(rng.integers(1, len(kept)))
+        kept = np.concatenate((kept[cut:], kept[:cut]))
+    return kept
+
+
+def _contrast(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log of the softmax mass (down each column) that falls on relevant rows."""
+    relevant = logits.masked_fill(labels == 0, float("-inf"))
+    return (logits.logsumexp(dim=0) - relevant.logsumexp(dim=0)).mean()
+
+
+def ndcg(logits: Tensor, labels: Tensor, depth: int = 10) -> float:
+    """Mean nDCG@depth over queries (columns) with binary gains."""
+    order = logits.argsort(dim=0, descending=True)
+    gains = labels.float().gather(0, order)[:depth]
+    discount = 1 / torch.log2(torch.arange(2, depth + 2, device=logits.device).float())[:, None]
+    ideal = torch.sort(labels.float(), dim=0, descending=True).values[:depth]
+    return float(((gains * discount).sum(0) / (ideal * discount).sum(0)).mean())
+
+
+def pad_prefixes(prefixes: Sequence[Prefix]) -> Batch:
+    """Prefixes padded at the right: flat tokens with bounds, positions (3, documents, slots)."""
+    slots = max(map(len, prefixes))
+    positions = np.zeros((3, len(prefixes), slots), np.int64)
+    for row, prefix in enumerate(prefixes):
+        positions[:, row, : len(prefix)] = prefix.positions
+    counts = np.concatenate([np.diff(prefix.bounds) for prefix in prefixes])
+    return {
+        "tokens": torch.from_numpy(np.concatenate([prefix.tokens for prefix in prefixes])),
+        "bounds": torch.from_numpy(np.concatenate(([0], counts.cumsum()))),
+        "prefix_lengths": torch.tensor([len(prefix) for prefix in prefixes]),
+        "prefix_positions": torch.from_numpy(positions),
+        "next_positions": torch.tensor([prefix.next_position for prefix in prefixes]),
+    }
+
+
+def join_queries(queries: Sequence[Ints], score: int) -> Batch:
+    """Query ids with the score token after each, one after another: (tokens of all queries,)."""
+    ids = np.concatenate([part for query in queries for part in (query, [score])])
+    steps = np.concatenate([np.arange(len(query) + 1) for query in queries])
+    return {
+        "query_ids": torch.from_numpy(ids),
+        "query_steps": torch.from_numpy(steps),
+        "query_lengths": torch.tensor([len(query) + 1 for query in queries]),
+    }
+
+
+def embed_slots(model: RerankerModel, batch: Batch, noise: float) -> Tensor:
+    """Embeddings of all prefixes, (documents, slots, size): means of tokens, rescaled to size 1."""
+    weight = model.model.embed_tokens.weight
+    bounds = batch["bounds"]
+    flat = F.embedding_bag(batch["tokens"], weight, bounds[:-1], mode="mean")
+    flat = flat.float()
+    mixed = (bounds.diff() > 1)[:, None]
+    scaled = flat * torch.rsqrt(flat.square().mean(dim=-1, keepdim=True) + 1e-6)
+    flat = torch.where(mixed, scaled, flat)
+    if noise:
+        flat = flat + torch.randn_like(flat) * noise * mixed
+    lengths = batch["prefix_lengths"]
+    slots = batch["prefix_positions"].shape[-1]
+    present = torch.arange(slots, device=flat.device) < lengths[:, None]
+    hidden = flat.new_zeros(len(lengths), slots, flat.shape[-1])
+    return hidden.masked_scatter(present[..., None], flat)
+
+
+class GridPlan:
+    """Prefix tokens see their own past; each query's tokens see the prefix and their own past.
+
+    Documents are padded to one length, queries lie one after another; two attention calls a layer.
+    """
+
+    def __init__(self, prefix_lengths: Tensor, slots: int, blocks: Tensor, ends: Tensor) -> None:
+        """prefix_lengths (documents,), blocks (asked,) the query of each query token, ends (queries,)
+        the last token of each query."""
+        device = blocks.device
+        place = torch.arange(len(blocks), device=device)
+        own = (blocks[:, None] == blocks[None, :]) & (place[:, None] >= place[None, :])
+        seen = torch.arange(slots, device=device) < prefix_lengths[:, None]
+        both = (seen[:, None].expand(-1, len(blocks), -1), own.expand(len(seen), -1, -1))
+        self.mask = torch.cat(both, dim=2)[:, None]  # (documents, 1, asked, slots + asked)
+        self.ends, self.slots, self.documents = ends, slots, len(prefix_lengths)
+
+    def layer(self, index: int) -> Attend:
+        """The same for every layer."""
+        return self._attend
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (
+            part.view(self.documents, -1, *part.shape[1:]).transpose(1, 2).to(v.dtype)
+            for part in (q, k, v)
+        )  # each (documents, heads, tokens, head_dim)
+        if q.shape[2] == len(self.ends):  # the last layer: only what is read
+            out = self._ask(q, k, v, self.mask[:, :, self.ends])
+        else:
+            past_q, past_k, past_v = (part[:, :, : self.slots] for part in (q, k, v))
+            prefix = F.scaled_dot_product_attention(
+                past_q, past_k, past_v, is_causal=True, enable_gqa=True
+            )
+            out = torch.cat((prefix, self._ask(q[:, :, self.slots :], k, v, self.mask)), dim=2)
+        return out.transpose(1, 2).flatten(0, 1)
+
+    def _ask(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        repeat = q.shape[1] // k.shape[1]
+        grouped = q.view(
+            len(q), -1, repeat, *q.shape[2:]
+        )  # (documents, kv_heads, repeat, asked, head_dim)
+        scores = (grouped @ k.mT[:, :, None]) * q.shape[-1] ** -0.5
+        weights = scores.masked_fill(~mask[:, :, None], float("-inf")).softmax(dim=-1)
+        out: Tensor = weights.to(v.dtype) @ v[:, :, None]
+        return out.flatten(1, 2)
+
+
+def score_grid(model: RerankerModel, hidden: Tensor, batch: Batch) -> Tensor:
+    """Logits (documents, queries) of embedded prefixes (documents, slots, size) under all queries."""
+    documents, slots, _ = hidden.shape
+    ids, lengths = batch["query_ids"], batch["query_lengths"]
+    asked = model.model.embed_tokens(ids).to(hidden.dtype)
+    hidden = torch.cat((hidden, asked.expand(documents, -1, -1)), dim=1)
+    suffix = (batch["next_positions"][:, None] + batch["query_steps"]).expand(3, -1, -1)
+    positions = torch.cat((batch["prefix_positions"], suffix), dim=2)
+    ends = lengths.cumsum(0) - 1
+    blocks = torch.repeat_interleave(torch.arange(len(lengths), device=ids.device), lengths)
+    plan = GridPlan(batch["prefix_lengths"], slots, blocks, ends)
+    rows = torch.arange(documents, device=ids.device)[:, None] * hidden.shape[1] + slots + ends
+    rotary = model.rotary(positions.flatten(1))
+    read = model.model(hidden.flatten(0, 1), rotary, plan, rows.flatten())
+    logits: Tensor = model.score(read).view(documents, -1)
+    return logits

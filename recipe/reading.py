@@ -1,0 +1,150 @@
+"""Reading: the vision tower learns to put, under each square of a page, the tokens printed there.
+
+The targets are the decoder's own input embeddings, which stay fixed: once this is learned, a page
+reaches the decoder in the language it already knows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recipe.fonts import Fonts
+from recipe.pack import TextPack
+from recipe.render import Page, render_crop, token_targets
+from recipe.trainer import Batch
+from sightrank.inputs.images import normalise, patchify
+from sightrank.model.multimodal import RerankerModel
+
+
+@dataclass(frozen=True)
+class ReadingConfig:
+    """What a step of reading is made of."""
+
+    images: int = 16
+    widths: tuple[int, ...] = (112, 168, 224, 280)
+    heights: tuple[int, ...] = (56, 84, 112)
+    negatives: int = 2048
+    """Random tokens set against those of the step in the softmax."""
+    langs: tuple[str, ...] = ("en",)
+    fonts: Path | None = None
+
+
+class Reading:
+    """The task: a softmax over tokens under each visual token, and the distance to their mean."""
+
+    def __init__(
+        self, pack: TextPack, tokenizer: Tokenizer, config: ReadingConfig, blank: int
+    ) -> None:
+        self.pack, self.tokenizer, self.config, self.blank = pack, tokenizer, config, blank
+        self.vectors = torch.from_numpy(pack.vectors)
+        langs = [pack.langs.index(lang) for lang in config.langs if lang in pack.langs]
+        self.pools = {
+            valid: [
+                np.flatnonzero((pack.document_lang == lang) & (pack.document_valid == valid))
+                for lang in langs
+            ]
+            for valid in (False, True)
+        }
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        """Endless steps of rendered crops."""
+        rng, fonts = random.Random(seed), Fonts.discover(self.config.fonts)
+        while True:
+            yield self.batch([self._crop(rng, fonts, False) for _ in range(self.config.images)])
+
+    def _crop(self, rng: random.Random, fonts: Fonts, valid: bool) -> Page:
+        pool = rng.choice([pool for pool in self.pools[valid] if len(pool)])
+        index = int(pool[rng.randrange(len(pool))])
+        text = self.tokenizer.decode(self.pack.documents[index].tolist())
+        start = rng.randrange(max(1, len(text) * 2 // 3))
+        text = text[start:].strip() or text
+        width, height = rng.choice(self.config.widths), rng.choice(self.config.heights)
+        return render_crop(text, rng, fonts, width=width, height=height)
+
+    def batch(self, pages: Sequence[Page]) -> Batch:
+        """Patches of all pages, packed, and (visual token, token) pairs of what is printed."""
+        patches, grids, places, tokens, first = [], [], [], [], 0
+        for page in pages:
+            height, width = page.pixels.shape[:2]
+            image = patchify(Image.fromarray(page.pixels), 56 * 56, height * width)
+            rows, columns = image.grid
+            where, what = token_targets(page, self.tokenizer)
+            blank = np.setdiff1d(np.arange(rows * columns // 4), where)
+            places.append(np.concatenate((where, blank)).astype(np.int64) + first)
+            tokens.append(np.concatenate((what, np.full(len(blank), self.blank))).astype(np.int64))
+            patches.append(normalise(image))
+            grids.append(image.grid)
+            first += rows * columns // 4
+        return {
+            "patches": torch.from_numpy(np.concatenate(patches)),
+            "grids": grids,
+            "places": torch.from_numpy(np.concatenate(places)),
+            "tokens": torch.from_numpy(np.concatenate(tokens)),
+        }
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy against the tokens under each visual token (equal shares), plus the mean
+        squared distance to their mean embedding, scaled to root mean square 1."""
+        assert isinstance(model, RerankerModel)
+        visual = model.visual(batch["patches"], batch["grids"]).float()  # (visual tokens, size)
+        vectors = self.vectors.to(visual.device)
+        places, tokens = batch["places"], batch["tokens"]
+        counts = torch.bincount(places, minlength=len(visual))
+        means = F.embedding_bag(
+            tokens[places.argsort(stable=True)], vectors, counts.cumsum(0) - counts, mode="mean"
+        )
+        means = means * torch.rsqrt(means.square().mean(dim=-1, keepdim=True) + 1e-6)
+        distance = (visual - means).square().mean()
+        candidates, at = self._candidates(tokens)
+        logits = (visual.to(torch.bfloat16) @ vectors[candidates].to(torch.bfloat16).T).float()
+        scores = (logits * visual.shape[-1] ** -0.5).log_softmax(dim=-1)
+        share = 1.0 / counts[places]
+        entropy = -(scores[places, at] * share).sum() / len(visual)
+        figures = {"entropy": entropy.item(), "distance": distance.item()}
+        return entropy + distance, figures
+
+    def _candidates(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids of the softmax, each once, and where in them each of `tokens` stands."""
+        size = len(self.pack.vectors)
+        others = torch.randint(size, (self.config.negatives,), device=tokens.device)
+        candidates, where = torch.unique(torch.cat((tokens, others)), return_inverse=True)
+        return candidates, where[: len(tokens)]
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Recall of the tokens under each visual token among the best k of the whole vocabulary,
+        k being how many lie there; blank squares left out."""
+        assert isinstance(model, RerankerModel)
+        rng, fonts = random.Random(1), Fonts.discover(self.config.fonts)
+        device = next(model.parameters()).device
+        found = wanted = 0
+        losses = []
+        for _ in range(2):
+            batch = self.batch([self._crop(rng, fonts, True) for _ in range(16)])
+            moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+            losses.append(self.loss(model, moved)[0].item())
+            visual = model.visual(moved["patches"], batch["grids"]).float()
+            hits, total = recall(visual, self.vectors.to(device), moved, self.blank)
+            found, wanted = found + hits, wanted + total
+        return {"recall": found / max(wanted, 1), "loss": float(np.mean(losses))}
+
+
+def recall(visual: Tensor, vectors: Tensor, batch: Batch, blank: int) -> tuple[int, int]:
+    """How many printed tokens are among their square's k best, and how many were printed."""
+    places, tokens = batch["places"], batch["tokens"]
+    ranked = (visual @ vectors.T).topk(16, dim=-1).indices
+    counts = torch.bincount(places, minlength=len(visual))
+    keep = tokens != blank
+    places, tokens = places[keep], tokens[keep]
+    within = torch.arange(16, device=visual.device) < counts[places][:, None]
+    hit = ((ranked[places] == tokens[:, None]) & within).any(dim=-1)
+    return int(hit.sum()), len(tokens)

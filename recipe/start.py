@@ -1,0 +1,125 @@
+"""A nano that has learned nothing yet: its shape, and initial weights that give it a good start."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sightrank.config import ModelConfig, VisionConfig
+from sightrank.model.decoder import SelfAttention
+from sightrank.model.multimodal import RerankerModel
+
+NUM_SPECIAL = 14  # endoftext, im_start, im_end, six of boxes and quads, five of vision
+
+
+def nano_config(vocab_size: int) -> ModelConfig:
+    """Nano's shape: m0's architecture at a width of 384, the tokenizer's special tokens last."""
+    special = vocab_size - NUM_SPECIAL
+    return ModelConfig(
+        vocab_size=vocab_size,
+        hidden_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        intermediate_size=1024,
+        mrope_section=(8, 12, 12),
+        tie_word_embeddings=True,
+        vision=VisionConfig(depth=6, embed_dim=192, num_heads=4, mlp_ratio=4),
+        image_token_id=special + 12,
+        vision_start_token_id=special + 9,
+        vision_end_token_id=special + 10,
+        torch_dtype="float32",
+    )
+
+
+def fresh(config: ModelConfig, vectors: Tensor, query_word: int, seed: int = 0) -> RerankerModel:
+    """Random weights with the given input embeddings (vocab_size, hidden_size), which stay fixed.
+
+    `query_word` is the token of the prompt that only what follows it, the query, can see.
+    """
+    torch.manual_seed(seed)
+    model = RerankerModel(config)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.7 / parameter.flatten(1).shape[1] ** 0.5)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight.data /= (2 * config.num_hidden_layers) ** 0.5
+        layer.mlp.down_proj.weight.data /= (2 * config.num_hidden_layers) ** 0.5
+    for block in model.visual.blocks:
+        block.attn.proj.weight.data /= (2 * config.vision.depth) ** 0.5
+        block.mlp.fc2.weight.data /= (2 * config.vision.depth) ** 0.5
+    model.model.embed_tokens.weight.data.copy_(vectors)
+    model.model.embed_tokens.weight.requires_grad_(False)
+    _wire(model, query_word)
+    return model
+
+
+SIZE = 6.0
+"""Length of a written feature; an embedding has about 1 along any direction."""
+MARGIN = 6.0
+"""By how much a token's attention to its equal in the document beats attention to itself."""
+SHARPNESS = (9.0, 13.0, 18.0)
+"""Attention logit between equal tokens, in the three heads that match."""
+
+
+@torch.no_grad()
+def _wire(model: RerankerModel, query_word: int) -> None:
+    """Set one key-value head in each of the first three layers so that word overlap is seen at once.
+
+    A ranker's first skill is to notice which words of the query stand in the document; found by
+    gradient descent alone it comes after a long plateau. Layer 0 flags what follows `query_word`.
+    Layer 1 lets each token attend to its equals; where the only one is itself it reads the flag,
+    and writes -1, where there is one in the document, +1. Layer 2 averages that over the query.
+    Training starts from here and is free to change all of it.
+    """
+    layers = [layer.self_attn for layer in model.model.layers[:3]]
+    width = layers[0].head_dim
+    size = model.config.hidden_size
+    flag, *found = torch.linalg.qr(torch.randn(size, 4)).Q.T  # directions of features
+    mark, match, pool = layers
+
+    _clear(mark)
+    slow = width // 4  # in each half of a head: frequencies too low to tell near from far
+    word = model.model.embed_tokens.weight[query_word]
+    mark.k_proj.weight[slow + 4] = word / word.norm() ** 2 * 12
+    mark.q_proj.bias.view(-1, width)[:3, slow + 4] = width**0.5
+    mark.v_proj.weight[0] = word / word.norm() ** 2
+    mark.o_proj.weight[:, 0] = flag * SIZE
+
+    _clear(match)
+    names = torch.zeros(width, size)
+    rows = [*range(slow - 4, width // 2), *range(width // 2 + slow - 4, width)]
+    plain = torch.eye(size) - flag[:, None] * flag  # the flag is no part of a token's identity
+    names[rows] = torch.randn(len(rows), size) @ plain / len(rows) ** 0.5
+    names /= (size / width**0.5) ** 0.5  # equal tokens: logit 1
+    match.k_proj.weight[:width] = names
+    near = torch.zeros(width)
+    near[:8] = (MARGIN * width**0.5 / 8) ** 0.5  # the fast frequencies: only what is near
+    match.k_proj.bias[:width] = -near
+    for head, sharpness in enumerate(SHARPNESS):
+        rows_of_head = slice(head * width, (head + 1) * width)
+        match.q_proj.weight[rows_of_head] = names * sharpness
+        match.q_proj.bias[rows_of_head] = near
+        match.o_proj.weight[:, head * width] = found[head] * SIZE
+    match.v_proj.bias[0] = 1
+    match.v_proj.weight[0] = -2 * flag / SIZE
+
+    _clear(pool)
+    pool.k_proj.weight[slow + 4] = flag / SIZE * 8
+    pool.q_proj.bias.view(-1, width)[:3, slow + 4] = width**0.5
+    for feature, direction in enumerate(found):
+        pool.v_proj.weight[feature] = direction / SIZE
+    for head, direction in enumerate(torch.linalg.qr(torch.randn(size, 3)).Q.T):
+        pool.o_proj.weight[:, head * width + head] = direction * SIZE
+
+
+def _clear(attention: SelfAttention) -> None:
+    """Make the first key-value head, and the three heads that share it, empty."""
+    width = attention.head_dim
+    repeat = attention.q_proj.out_features // attention.k_proj.out_features
+    attention.k_proj.weight[:width] = 0
+    attention.v_proj.weight[:width] = 0
+    attention.q_proj.weight[: repeat * width] = 0
+    attention.o_proj.weight[:, : repeat * width] = 0

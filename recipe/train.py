@@ -1,0 +1,94 @@
+"""Train one stage: `python -m recipe.train STAGE.toml [--seconds N] [--device cuda]`.
+
+A stage is a file in recipe/stages: which task, where it starts from, what is trained and how long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from recipe.layout import Special
+from recipe.pack import TextPack
+from recipe.ranking import RankingConfig, TextRanking
+from recipe.start import fresh, nano_config
+from recipe.trainer import Task, TrainConfig, Trainer
+from sightrank.model.multimodal import RerankerModel
+
+
+def main() -> None:
+    """Read the stage, build model and task, train."""
+    arguments = _arguments()
+    stage = tomllib.loads(arguments.stage.read_text(encoding="utf-8"))
+    config = TrainConfig(**stage.get("train", {}))
+    for name in ("seconds", "device", "workers"):
+        if (value := getattr(arguments, name)) is not None:
+            config = replace(config, **{name: value})
+    torch.set_num_threads(arguments.threads)
+    pack = TextPack.load(arguments.data / "pack" / "text.npz")
+    tokenizer = Tokenizer.from_file(str(arguments.data / "tokenizer" / "tokenizer.json"))
+    model = start(stage, pack, tokenizer, arguments.runs)
+    task = make_task(stage, pack, tokenizer, model)
+    folder = arguments.runs / (arguments.name or arguments.stage.stem)
+    Trainer(model, task, config, folder, {"stage": stage}).run()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", type=Path, help="a .toml file in recipe/stages")
+    parser.add_argument("--data", type=Path, default=Path(".data"))
+    parser.add_argument("--runs", type=Path, default=Path(".data/runs"))
+    parser.add_argument("--name", help="folder of the run; default: the stage's name")
+    parser.add_argument("--seconds", type=float, help="time budget instead of the stage's")
+    parser.add_argument("--device", help="cpu or cuda instead of the stage's")
+    parser.add_argument("--workers", type=int, help="processes that prepare batches")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads of the training process"
+    )
+    return parser.parse_args()
+
+
+def start(stage: dict[str, Any], pack: TextPack, tokenizer: Tokenizer, runs: Path) -> RerankerModel:
+    """A fresh nano, with what earlier stages trained laid over it, and this stage's part unfrozen."""
+    config = nano_config(tokenizer.get_vocab_size())
+    query_word = tokenizer.encode("Query").ids[-1]
+    model = fresh(config, torch.from_numpy(pack.vectors), query_word)
+    for source in stage.get("from", []):
+        prefixes = tuple(source["parts"])
+        saved = torch.load(runs / source["run"] / "checkpoint.pt", weights_only=True)["model"]
+        chosen = {key: value for key, value in saved.items() if key.startswith(prefixes)}
+        model.load_state_dict(chosen, strict=False)
+    trained = tuple(stage["parts"])
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(trained) and "embed_tokens" not in name)
+    return model
+
+
+def make_task(
+    stage: dict[str, Any], pack: TextPack, tokenizer: Tokenizer, model: RerankerModel
+) -> Task:
+    """The stage's task with its options."""
+    options: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in stage.get("options", {}).items()
+    }
+    blank = tokenizer.encode("\n").ids[0]
+    if stage["task"] == "reading":
+        from recipe.reading import Reading, ReadingConfig
+
+        return Reading(pack, tokenizer, ReadingConfig(**options), blank)
+    if stage["task"] == "ranking":
+        config = model.config
+        special = Special(config.vision_start_token_id, config.vision_end_token_id, blank)
+        return TextRanking(pack, RankingConfig(**options), special, config.score_token_id)
+    raise SystemExit(f"task {stage['task']!r} is not one of: reading, ranking")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From files and strings to token ids, positions and patches. CPU only: numpy, never torch."""

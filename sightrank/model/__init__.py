@@ -1,0 +1,1 @@
+"""The network: modules and tensors only; no cache, no files, no tokenizer."""

@@ -1,0 +1,267 @@
+"""From a query and documents to a ranking: the whole request."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sightrank import weights
+from sightrank.config import EngineConfig, InputConfig, ModelConfig
+from sightrank.engine.engine import Engine, Pair, Progress
+from sightrank.engine.runner import Runner
+from sightrank.errors import OptionError, SightrankError
+from sightrank.inputs.load import FileLimits
+from sightrank.inputs.segments import Encoder, Segment, SpecialIds
+from sightrank.inputs.tokenizer import Tokenizer
+from sightrank.types import Document, Image, Query, RankedDocument, Ranking, Text
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+OnError = Literal["raise", "skip"]
+
+
+class Reranker:
+    """A loaded model that scores and ranks. Build it with `from_pretrained`."""
+
+    def __init__(
+        self,
+        checkpoint: weights.Checkpoint,
+        device: torch.device,
+        inputs: InputConfig | None = None,
+        engine: EngineConfig | None = None,
+        limits: FileLimits | None = None,
+    ) -> None:
+        self.name, self.fingerprint = checkpoint.name, checkpoint.fingerprint
+        self.config: ModelConfig = checkpoint.config
+        self.device, self.dtype = device, checkpoint.model.dtype
+        tokenizer = Tokenizer.from_file(checkpoint.folder / "tokenizer.json")
+        self.encoder = Encoder(tokenizer, SpecialIds.of(self.config), inputs, limits)
+        self.runner = Runner(checkpoint.model, device)
+        self.engine = Engine(self.runner, engine or EngineConfig(), self._settings())
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path | None = None,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        inputs: InputConfig | None = None,
+        engine: EngineConfig | None = None,
+        limits: FileLimits | None = None,
+    ) -> Reranker:
+        """Load nano (None), a folder, or a hub id such as "jinaai/jina-reranker-m0".
+
+        `device`: "cpu", "cuda", "mps" (None: cuda or mps where present). `dtype`: "float32" or
+        "bfloat16" (None: as the checkpoint names it). Raises CheckpointError, OptionError.
+        """
+        target = choose_device(device)
+        if dtype is not None and dtype not in DTYPES:
+            raise OptionError(f"dtype is {dtype!r}.", f"Allowed: {', '.join(DTYPES)}.")
+        checkpoint = weights.load(model, target, DTYPES[dtype] if dtype else None)
+        return cls(checkpoint, target, inputs, engine, limits)
+
+    def rank(
+        self,
+        query: Query | Any,
+        documents: Sequence[Document | Any],
+        top_k: int | None = None,
+        *,
+        on_error: OnError = "raise",
+        progress: Progress | None = None,
+    ) -> Ranking:
+        """Order `documents` by relevance to `query`, best first, ties in the order given.
+
+        Both may be anything `Query.of` and `Document.of` take. With on_error="skip" documents
+        that cannot be read are left out and listed in `Ranking.failures`.
+        """
+        if top_k is not None and top_k < 1:
+            raise OptionError(f"top_k is {top_k}.", "It must be at least 1, or None for all.")
+        asked = Query.of(query)
+        suffix = self.encoder.query(asked)
+        items, segments, failures = self._encode(documents, on_error)
+        pairs = self._pairs(segments, [suffix], [(0, index) for index in segments])
+        order = {index: place for place, index in enumerate(segments)}
+        logits = self.engine.score(list(segments.values()), [suffix], pairs, progress)
+        best = sorted(segments, key=lambda index: -logits[order[index]])[:top_k]
+        hits = tuple(
+            RankedDocument(rank, index, self.probability(value), value, items[index])
+            for rank, index in enumerate(best, start=1)
+            for value in [float(logits[order[index]])]
+        )
+        return Ranking(asked, hits, _tokens(pairs, list(segments.values())), tuple(failures))
+
+    def score(
+        self,
+        pairs: Sequence[tuple[Query | Any, Document | Any]],
+        *,
+        probabilities: bool = True,
+        progress: Progress | None = None,
+    ) -> list[float]:
+        """Scores of (query, document) pairs in the order given: probabilities, or logits."""
+        queries, query_of = _distinct([query for query, _ in pairs])
+        documents, document_of = _distinct([document for _, document in pairs])
+        places = list(zip(query_of, document_of, strict=True))
+        logits = self.score_matrix(queries, documents, places, progress=progress)
+        return [self.probability(x) if probabilities else x for x in logits.tolist()]
+
+    def score_matrix(
+        self,
+        queries: Sequence[Query | Any],
+        documents: Sequence[Document | Any],
+        pairs: Sequence[tuple[int, int]],
+        *,
+        progress: Progress | None = None,
+    ) -> NDArray[np.float64]:
+        """Logits (pairs,) for (query index, document index) pairs; each document is run once."""
+        asked = [self.encoder.query(Query.of(query)) for query in queries]
+        needed = sorted({document for _, document in pairs})
+        segments = {index: self.encoder.document(Document.of(documents[index])) for index in needed}
+        made = self._pairs(segments, asked, pairs)
+        return self.engine.score(list(segments.values()), asked, made, progress)
+
+    def compute_score(
+        self,
+        pairs: Sequence[Any],
+        batch_size: int = 8,
+        max_length: int = 10_240,
+        max_query_length: int = 512,
+        max_doc_length: int | None = None,
+        query_type: Literal["text", "image"] = "text",
+        doc_type: Literal["text", "image"] = "text",
+        normalize_scores: bool = True,
+        show_progress: bool = False,
+    ) -> float | list[float]:
+        """The released model's own call: probabilities in input order, a bare float for one pair.
+
+        `pairs` is one (query, document) pair or a list of them. Images are paths, base64, data URIs
+        or PIL images. As in the released code `normalize_scores` changes nothing; `batch_size` is
+        accepted, and the engine decides for itself what runs together.
+        """
+        for name, kind in (("query_type", query_type), ("doc_type", doc_type)):
+            if kind not in ("text", "image"):
+                raise OptionError(f"{name} is {kind!r}.", "Allowed: 'text', 'image'.")
+        if not isinstance(pairs, list) or not pairs:
+            raise OptionError("pairs must be a list that is not empty.", "[[query, document], ...]")
+        many = [pairs] if isinstance(pairs[0], str) else pairs
+        inputs = replace(
+            self.encoder.config,
+            max_length=max_length,
+            max_query_length=max_query_length,
+            max_doc_length=max_doc_length,
+        )
+        scores = self.with_inputs(inputs).score(
+            [
+                (Query((_typed(query, query_type),)), Document((_typed(document, doc_type),)))
+                for query, document in many
+            ],
+            progress=_print_progress if show_progress else None,
+        )
+        return scores[0] if len(scores) == 1 else scores
+
+    def score_one(self, query: Query | Any, document: Document | Any) -> float:
+        """The logit of one pair by the plain path: whole prompt, no cache, no packing. Slow."""
+        return self.runner.score_one(self.encoder.pair(Query.of(query), Document.of(document)))
+
+    def probability(self, logit: float) -> float:
+        """sigmoid(logit - bias), the score that the released model reports."""
+        odds = logit - self.config.logit_bias
+        return 1 / (1 + math.exp(-odds)) if odds > 0 else 1 - 1 / (1 + math.exp(odds))
+
+    def with_inputs(self, inputs: InputConfig) -> Reranker:
+        """The same model and cache under other limits."""
+        other = copy(self)
+        encoder = self.encoder
+        other.encoder = Encoder(encoder.tokenizer, encoder.special, inputs, encoder.limits)
+        other.engine = copy(self.engine)
+        other.engine.settings = other._settings()
+        return other
+
+    def _settings(self) -> str:
+        return f"{self.fingerprint}/{self.dtype}/{self.encoder.settings()}"
+
+    def _encode(
+        self, documents: Sequence[Document | Any], on_error: OnError
+    ) -> tuple[dict[int, Document], dict[int, Segment], list[tuple[int, Exception]]]:
+        items: dict[int, Document] = {}
+        segments: dict[int, Segment] = {}
+        failures: list[tuple[int, Exception]] = []
+        for index, value in enumerate(documents):
+            try:
+                items[index] = Document.of(value)
+                segments[index] = self.encoder.document(items[index])
+            except SightrankError as error:
+                if on_error == "raise":
+                    raise
+                failures.append((index, error))
+        return items, segments, failures
+
+    def _pairs(
+        self,
+        segments: Mapping[int, Segment],
+        queries: Sequence[Segment],
+        pairs: Sequence[tuple[int, int]],
+    ) -> list[Pair]:
+        """`pairs` of (query index, document index), documents renumbered as `segments` lists them."""
+        place = {index: at for at, index in enumerate(segments)}
+        return [
+            Pair(place[document], query, self.encoder.suffix(segments[document], queries[query]))
+            for query, document in pairs
+        ]
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device asked for, or the best one present. Raises OptionError."""
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name is None:
+        return torch.device(next(kind for kind, there in present.items() if there))
+    if not present.get(name.partition(":")[0], False):
+        there = ", ".join(kind for kind, is_there in present.items() if is_there)
+        raise OptionError(f"device is {name!r}.", f"Present on this machine: {there}.")
+    return torch.device(name)
+
+
+def _typed(value: Any, kind: str) -> Text | Image:
+    """A side of a pair as the released call reads it: an image string may also be a path."""
+    if kind == "text":
+        if not isinstance(value, str):
+            raise OptionError(f"A text is of type {type(value).__name__}.", "Give a string.")
+        return Text(value)
+    if isinstance(value, str) and len(value) < 4096 and Path(value).is_file():
+        return Image(Path(value))
+    return Image(value)
+
+
+def _distinct(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """Each value once, and where in that list each of `values` stands: strings by content."""
+    place: dict[object, int] = {}
+    distinct: list[Any] = []
+    for value in values:
+        key = value if isinstance(value, str) else id(value)
+        if key not in place:
+            place[key] = len(distinct)
+            distinct.append(value)
+    return distinct, [place[value if isinstance(value, str) else id(value)] for value in values]
+
+
+def _tokens(pairs: Sequence[Pair], segments: Sequence[Segment]) -> int:
+    """Prompt tokens of all pairs without the score token."""
+    return sum(
+        len(segments[pair.document]) - pair.suffix.rewind + len(pair.suffix) - 1 for pair in pairs
+    )
+
+
+def _print_progress(done: int, total: int) -> None:
+    print(f"\r{done}/{total} pairs", end="" if done < total else "\n", file=sys.stderr)

@@ -1,0 +1,214 @@
+"""From a folder or a hub id to a model: every tensor used, every parameter filled, or an error."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sightrank.config import ModelConfig
+from sightrank.errors import CheckpointError, HubUnavailableError, MissingExtraError
+from sightrank.model.multimodal import RerankerModel
+
+NANO = Path(__file__).parent / "nano"
+M0 = "jinaai/jina-reranker-m0"
+M0_LICENCE = (
+    "jina-reranker-m0's weights are CC-BY-NC-4.0: not for commercial use without Jina AI's licence."
+)
+INDEX = "model.safetensors.index.json"
+SCALE = "_scale"
+"""`NAME` in int8 goes with `NAME_scale`: one float a row, weight = int8 * scale."""
+
+# Later versions of transformers nest the two towers below `model`; the released file does not.
+_RENAMED = (("model.visual.", "visual."), ("model.language_model.", "model."))
+_UNUSED = frozenset({"lm_head.weight"})
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model with the folder it came from and a digest of what was loaded."""
+
+    name: str
+    folder: Path
+    config: ModelConfig
+    model: RerankerModel
+    fingerprint: str
+    """sha256 (hex) of the configuration, and of every tensor's name, dtype, shape and bytes."""
+
+
+def load(name: str | Path | None, device: torch.device, dtype: torch.dtype | None) -> Checkpoint:
+    """Load nano (None), a folder, or a hub id, strictly, in evaluation mode.
+
+    `dtype` None keeps the one the configuration names. Raises CheckpointError.
+    """
+    folder = locate(name)
+    config = ModelConfig.from_file(folder / "config.json")
+    target = dtype or _dtype(config)
+    with torch.device("meta"):
+        model = RerankerModel(config)
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    tensors: dict[str, Tensor] = {}
+    for key, tensor in read_tensors(folder, digest):
+        if key in tensors:
+            raise CheckpointError(f"{folder} holds {key} twice.", "Remove the stale shard.")
+        tensors[key] = tensor.to(device=device, dtype=target)
+    _check_complete(folder, model, tensors)
+    model.load_state_dict(tensors, assign=True)
+    model.requires_grad_(False).eval()
+    label = "nano" if name is None else str(name)
+    return Checkpoint(label, folder, config, model, digest.hexdigest())
+
+
+def locate(name: str | Path | None) -> Path:
+    """The folder of a checkpoint, downloaded first if `name` is a hub id that is not a folder."""
+    if name is None or name == "nano":
+        return NANO
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    if isinstance(name, Path) or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise CheckpointError(
+            f"{name} is not a folder.",
+            f"Give a model folder, a hub id such as {M0}, or nothing for the built-in nano.",
+        )
+    return _download(name)
+
+
+def _download(repository: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+    except ImportError:
+        raise MissingExtraError(
+            f"Fetching {repository} needs huggingface_hub.", "pip install 'sightrank[hub]'"
+        ) from None
+    wanted = ["*.json", "*.safetensors", "*.txt"]
+    try:
+        return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=True))
+    except LocalEntryNotFoundError:  # first load
+        if repository == M0:
+            print(M0_LICENCE, file=sys.stderr)
+    try:
+        return Path(snapshot_download(repository, allow_patterns=wanted))
+    except Exception as error:
+        raise HubUnavailableError(
+            f"{repository} is not in the local cache and could not be fetched"
+            f" ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}).",
+            "Copy the model's folder to this machine and give its path instead.",
+        ) from error
+
+
+def _dtype(config: ModelConfig) -> torch.dtype:
+    name = config.torch_dtype.removeprefix("torch.")
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.bfloat16}.get(
+        name
+    )
+    if dtype is None:
+        raise CheckpointError(
+            f"config.json asks for torch_dtype {name}.", "Allowed: float32, bfloat16, float16."
+        )
+    return dtype
+
+
+def read_tensors(folder: Path, digest: hashlib._Hash | None = None) -> Iterator[tuple[str, Tensor]]:
+    """(checkpoint key in the original layout, tensor) of every used tensor, int8 made float."""
+    for path in _files(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = set(file.keys())
+                for name in sorted(names):
+                    if canonical(name) in _UNUSED or _is_scale(name, names):
+                        continue
+                    scale = name + SCALE if name + SCALE in names else None
+                    stored = file.get_tensor(name)
+                    factors = file.get_tensor(scale) if scale else None
+                    if digest is not None:
+                        _update(digest, canonical(name), stored, factors)
+                    yield (
+                        canonical(name),
+                        stored if factors is None else dequantise(stored, factors),
+                    )
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{path} is damaged or not a safetensors file: {error}.", "Fetch it again."
+            ) from error
+
+
+def _update(digest: hashlib._Hash, name: str, *tensors: Tensor | None) -> None:
+    for tensor in tensors:
+        if tensor is not None:
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+
+
+def _is_scale(name: str, names: set[str]) -> bool:
+    return name.endswith(SCALE) and name.removesuffix(SCALE) in names
+
+
+def _files(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if index.exists():
+        try:
+            mapping = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            files = sorted({folder / os.path.basename(name) for name in mapping.values()})
+        except (ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"{index} has no usable weight_map: {error}.") from error
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+    missing = [path.name for path in files if not path.exists()]
+    if missing or not files:
+        what = f"lacks {', '.join(missing[:10])}" if missing else "holds no *.safetensors file"
+        raise CheckpointError(f"{folder} {what}.", "Fetch the whole checkpoint again.")
+    return files
+
+
+def canonical(name: str) -> str:
+    """The key of a tensor in the released file's layout."""
+    for new, old in _RENAMED:
+        if name.startswith(new):
+            return old + name.removeprefix(new)
+    return name
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A weight of two or more axes -> int8 of the same shape and one float32 scale a row.
+
+    Symmetric: scale = max |row| / 127, so the largest error is half a scale.
+    """
+    rows = weight.float().flatten(1)
+    scale = rows.abs().amax(dim=1).clamp_min(1e-12) / 127
+    stored = (rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return stored.view_as(weight), scale
+
+
+def dequantise(stored: Tensor, scale: Tensor) -> Tensor:
+    """`quantise` undone, in float32."""
+    return (stored.float().flatten(1) * scale.float()[:, None]).view_as(stored)
+
+
+def _check_complete(folder: Path, model: RerankerModel, tensors: dict[str, Tensor]) -> None:
+    wanted = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    problems = (
+        [f"missing {name} {wanted[name]}" for name in sorted(wanted.keys() - found.keys())]
+        + [f"unexpected {name} {found[name]}" for name in sorted(found.keys() - wanted.keys())]
+        + [
+            f"{name} is {found[name]}, not {wanted[name]}"
+            for name in sorted(wanted.keys() & found.keys())
+            if wanted[name] != found[name]
+        ]
+    )
+    if problems:
+        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise CheckpointError(
+            f"{folder} does not fit its config.json: {'; '.join(problems[:10])}{more}.",
+            "Fetch the checkpoint again, or check that config.json belongs to it.",
+        )

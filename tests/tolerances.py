@@ -1,0 +1,14 @@
+"""Every numerical tolerance of the tests, each with its reason."""
+
+MODULES: dict[str, float] = {}
+"""Network against reference in float32: `torch.testing.assert_close`'s own defaults."""
+
+ENGINE = 1e-5
+"""Logits of the packed, cached engine against the plain path in float32: other summation orders
+of the same products, a few units in the last place a layer."""
+
+PATCHES = 1e-6
+"""Normalised pixels against the reference processor: one rounding of a float32 division."""
+
+BF16_LOGIT = 0.06
+"""Logits of order 1 to 4 have steps of 1/128 to 1/64 in bfloat16; a few of these over the layers."""
