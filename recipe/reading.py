@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -35,8 +36,44 @@ class ReadingConfig:
     heights: tuple[int, ...] = (56, 84, 112)
     negatives: int = 2048
     """Random tokens set against those of the step in the softmax."""
+    letters: float = 1.0
+    """Weight of the loss on the characters under each patch, which comes first: a tower that does
+    not know letters cannot begin to learn words."""
     langs: tuple[str, ...] = ("en",)
     fonts: Path | None = None
+
+
+ALPHABET = "".join(map(chr, [*range(33, 127), *range(0xC0, 0x180)]))
+PATCH = 14
+
+
+class LetterHead(nn.Module):
+    """Which characters are printed on a patch; only training uses it, it is not exported."""
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(embed_dim)
+        self.linear = nn.Linear(embed_dim, len(ALPHABET))
+        nn.init.constant_(self.linear.bias, -4.0)  # most characters are on no patch
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(patches, embed_dim) -> logits (patches, characters)."""
+        logits: Tensor = self.linear(self.norm(hidden))
+        return logits
+
+
+class Reader(nn.Module):
+    """A reranker's vision tower with a letter head beside its merger."""
+
+    def __init__(self, model: RerankerModel) -> None:
+        super().__init__()
+        self.visual = model.visual
+        self.letters = LetterHead(model.config.vision.embed_dim)
+
+    def forward(self, patches: Tensor, grids: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """Visual tokens (tokens, size) and letter logits (patches, characters)."""
+        hidden = self.visual.encode(patches, grids)
+        return self.visual.merger(hidden).float(), self.letters(hidden).float()
 
 
 class Reading:
@@ -47,6 +84,7 @@ class Reading:
     ) -> None:
         self.pack, self.tokenizer, self.config, self.blank = pack, tokenizer, config, blank
         self.vectors = torch.from_numpy(pack.vectors)
+        self.alphabet = {char: index for index, char in enumerate(ALPHABET)}
         langs = [pack.langs.index(lang) for lang in config.langs if lang in pack.langs]
         self.pools = {
             valid: [
@@ -73,7 +111,7 @@ class Reading:
 
     def batch(self, pages: Sequence[Page]) -> Batch:
         """Patches of all pages, packed, and (visual token, token) pairs of what is printed."""
-        patches, grids, places, tokens, first = [], [], [], [], 0
+        patches, grids, places, tokens, letters, first = [], [], [], [], [], 0
         for page in pages:
             height, width = page.pixels.shape[:2]
             image = patchify(Image.fromarray(page.pixels), 56 * 56, height * width)
@@ -84,19 +122,39 @@ class Reading:
             tokens.append(np.concatenate((what, np.full(len(blank), self.blank))).astype(np.int64))
             patches.append(normalise(image))
             grids.append(image.grid)
+            letters.append(self._letters(page) + np.array([4 * first, 0]))
             first += rows * columns // 4
         return {
             "patches": torch.from_numpy(np.concatenate(patches)),
             "grids": grids,
             "places": torch.from_numpy(np.concatenate(places)),
             "tokens": torch.from_numpy(np.concatenate(tokens)),
+            "letters": torch.from_numpy(np.concatenate(letters)),
         }
+
+    def _letters(self, page: Page) -> NDArray[np.int64]:
+        """(patch, character) pairs of what is printed, patches in the tower's own order."""
+        shown = [
+            (index, self.alphabet[char])
+            for index, char in enumerate(page.text)
+            if char in self.alphabet and not np.isnan(page.places[index, 0])
+        ]
+        rows, columns = (side // PATCH for side in page.pixels.shape[:2])
+        which = np.array(shown, np.int64).reshape(-1, 2)
+        x, y = (page.places[which[:, 0]] // PATCH).astype(np.int64).T
+        inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
+        x, y, chars = x[inside], y[inside], which[inside, 1]
+        patch = ((y // 2 * (columns // 2) + x // 2) * 2 + y % 2) * 2 + x % 2
+        return np.stack((patch, chars), axis=1)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy against the tokens under each visual token (equal shares), plus the mean
         squared distance to their mean embedding, scaled to root mean square 1."""
-        assert isinstance(model, RerankerModel)
-        visual = model.visual(batch["patches"], batch["grids"]).float()  # (visual tokens, size)
+        visual, letters = model(batch["patches"], batch["grids"])
+        printed = torch.zeros_like(letters)
+        printed[batch["letters"][:, 0], batch["letters"][:, 1]] = 1
+        spelling = F.binary_cross_entropy_with_logits(letters, printed, reduction="sum")
+        spelling = spelling / max(len(batch["letters"]), 1)
         vectors = self.vectors.to(visual.device)
         places, tokens = batch["places"], batch["tokens"]
         counts = torch.bincount(places, minlength=len(visual))
@@ -110,8 +168,12 @@ class Reading:
         scores = (logits * visual.shape[-1] ** -0.5).log_softmax(dim=-1)
         share = 1.0 / counts[places]
         entropy = -(scores[places, at] * share).sum() / len(visual)
-        figures = {"entropy": entropy.item(), "distance": distance.item()}
-        return entropy + distance, figures
+        figures = {
+            "entropy": entropy.item(),
+            "distance": distance.item(),
+            "spelling": spelling.item(),
+        }
+        return entropy + distance + self.config.letters * spelling, figures
 
     def _candidates(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids of the softmax, each once, and where in them each of `tokens` stands."""
@@ -123,7 +185,6 @@ class Reading:
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Recall of the tokens under each visual token among the best k of the whole vocabulary,
         k being how many lie there; blank squares left out."""
-        assert isinstance(model, RerankerModel)
         rng, fonts = random.Random(1), Fonts.discover(self.config.fonts)
         device = next(model.parameters()).device
         found = wanted = 0
@@ -132,7 +193,7 @@ class Reading:
             batch = self.batch([self._crop(rng, fonts, True) for _ in range(16)])
             moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
             losses.append(self.loss(model, moved)[0].item())
-            visual = model.visual(moved["patches"], batch["grids"]).float()
+            visual, _ = model(moved["patches"], batch["grids"])
             hits, total = recall(visual, self.vectors.to(device), moved, self.blank)
             found, wanted = found + hits, wanted + total
         return {"recall": found / max(wanted, 1), "loss": float(np.mean(losses))}

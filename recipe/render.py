@@ -10,6 +10,7 @@ import io
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +104,7 @@ def set_text(
 def _spaced(line: Sequence[str]) -> list[bool]:
     """Whether a space stands before each word of a line."""
     spaced = [False]
-    for before, word in zip(line, line[1:], strict=False):
+    for before, word in pairwise(line):
         spaced.append(not (_is_wide(before[-1]) and _is_wide(word[0])))
     return spaced
 
@@ -153,7 +154,7 @@ def render_crop(
     """A few lines of print, as if cut out of a page: random face, size, leading and place."""
     if not text.strip():
         raise ValueError("Nothing to print: the text is empty.")
-    size = int(round(rng.choice((rng.uniform(8, 14), rng.uniform(9, 26)))))
+    size = round(rng.choice((rng.uniform(8, 14), rng.uniform(9, 26))))
     face = fonts.face(fonts.choose(text[:80], rng), size)
     sheet = _Sheet(width, height)
     left = rng.uniform(-2, 12) if rng.random() < 0.7 else rng.uniform(0, width / 2)

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from recipe.layout import Special
 from recipe.pack import TextPack
 from recipe.ranking import RankingConfig, TextRanking
+from recipe.reading import Reader, Reading, ReadingConfig
 from recipe.start import fresh, nano_config
 from recipe.trainer import Task, TrainConfig, Trainer
 from sightrank.model.multimodal import RerankerModel
@@ -35,8 +36,9 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(arguments.data / "tokenizer" / "tokenizer.json"))
     model = start(stage, pack, tokenizer, arguments.runs)
     task = make_task(stage, pack, tokenizer, model)
+    trained = Reader(model) if isinstance(task, Reading) else model
     folder = arguments.runs / (arguments.name or arguments.stage.stem)
-    Trainer(model, task, config, folder, {"stage": stage}).run()
+    Trainer(trained, task, config, folder, {"stage": stage}).run()
 
 
 def _arguments() -> argparse.Namespace:
@@ -80,8 +82,6 @@ def make_task(
     }
     blank = tokenizer.encode("\n").ids[0]
     if stage["task"] == "reading":
-        from recipe.reading import Reading, ReadingConfig
-
         return Reading(pack, tokenizer, ReadingConfig(**options), blank)
     if stage["task"] == "ranking":
         config = model.config

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -158,7 +157,7 @@ def _files(folder: Path) -> list[Path]:
     if index.exists():
         try:
             mapping = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            files = sorted({folder / os.path.basename(name) for name in mapping.values()})
+            files = sorted({folder / Path(name).name for name in mapping.values()})
         except (ValueError, KeyError, AttributeError) as error:
             raise CheckpointError(f"{index} has no usable weight_map: {error}.") from error
     else:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
 
 import typer
 
 from sightrank._version import VERSION
 from sightrank.cli.doctor import doctor
 from sightrank.cli.evaluate import evaluate
+from sightrank.cli.output import print_error
 from sightrank.cli.rank import rank
 from sightrank.errors import SightrankError
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells report it: 128 + SIGINT."""
+
 app = typer.Typer(
-    help="Rank passages, images and PDF pages by relevance to a query.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(rank)
 app.command()(doctor)
@@ -31,23 +38,27 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def _options(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True),
+def _sightrank(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Rank passages, images and PDF pages by relevance to a query."""
 
 
-def main() -> None:
-    """Run; an error raised on purpose is printed with its next step, and the status is 1."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run `sightrank` on `arguments` (None: the process's own) and exit.
+
+    Status 0: done; 1: something could not be read or loaded; 2: wrong usage; 130: interrupted.
+    """
     try:
-        app()
+        app(None if arguments is None else list(arguments), prog_name="sightrank")
     except SightrankError as error:
-        report(error)
+        print_error(error)
         sys.exit(1)
-
-
-def report(error: Exception) -> None:
-    """What went wrong, on stderr; the hint on a line of its own."""
-    typer.secho(f"error: {getattr(error, 'message', error)}", fg="red", err=True)
-    if hint := getattr(error, "hint", ""):
-        typer.echo(f"  {hint}", err=True)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(0)

@@ -1,105 +1,155 @@
-"""From what people type to documents: files, folders, globs, PDF pages, standard input."""
+"""What a DOCUMENT argument stands for: a file, a folder, a glob, pages of a PDF, standard input."""
 
 from __future__ import annotations
 
 import glob
+import os
 import re
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from sightrank.errors import InputError, OptionError, SightrankError
+from sightrank.errors import EmptyInputError, InputError, SightrankError, UnsupportedInputError
 from sightrank.types import IMAGE_SUFFIXES, Document
 
-TEXT_SUFFIXES = frozenset({".txt", ".md", ".rst", ".text"})
-_PAGES = re.compile(r"(?P<path>.+\.pdf)#pages?=(?P<pages>[0-9,\-]+)", re.IGNORECASE)
+TEXT_SUFFIXES = frozenset(
+    {".txt", ".text", ".md", ".markdown", ".rst", ".adoc", ".org", ".tex", ".csv", ".tsv", ".log"}
+)
+KNOWN_SUFFIXES = TEXT_SUFFIXES | IMAGE_SUFFIXES | {".pdf"}
+"""What is taken from a folder. A file that is named itself may have any suffix."""
+STANDARD_INPUT = "-"
 
-Found = Document | SightrankError
+_FRAGMENT = re.compile(r"(?P<path>.+\.pdf)#pages?=(?P<pages>[^#]*)", re.IGNORECASE | re.DOTALL)
+_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
+
+PageCount = Callable[[Path], int]
 
 
-def collect(arguments: Sequence[str], *, whole: bool, stdin: Iterable[str]) -> list[Found]:
-    """A document, or the error in its place, for everything that the arguments name.
+@dataclass(frozen=True)
+class Expanded:
+    """The documents of a command line, and the arguments that gave none, with the reason."""
 
-    Without arguments, and for "-", each line of `stdin` that is not blank is a passage. `whole`
-    makes a PDF one document; otherwise each of its pages is one.
+    documents: tuple[Document, ...]
+    failures: tuple[SightrankError, ...]
+
+
+def expand(
+    arguments: Iterable[str], *, whole: bool, stdin: BinaryIO, page_count: PageCount
+) -> Expanded:
+    """Documents of all arguments, in order. Each one's name is what to type to get it again.
+
+    `whole`: a PDF is one document, not one a page. Nothing is raised for an argument that cannot
+    be read: it becomes a failure, and so does a damaged file among a folder's.
     """
-    found: list[Found] = []
-    for argument in arguments or ["-"]:
+    documents: list[Document] = []
+    failures: list[SightrankError] = []
+    for argument in arguments:
         try:
-            for document in _expand(argument, whole, stdin):
-                found.append(document)
+            if argument == STANDARD_INPUT:
+                documents += _lines(stdin.read())
+                continue
+            for path, pages in _files(argument):
+                try:
+                    documents += _documents(path, pages, whole, page_count)
+                except SightrankError as error:
+                    failures.append(error)
         except SightrankError as error:
-            found.append(error)
-    return found
+            failures.append(error)
+    return Expanded(tuple(documents), tuple(failures))
 
 
-def _expand(argument: str, whole: bool, stdin: Iterable[str]) -> Iterator[Document]:
-    if argument == "-":
-        yield from (Document.text(line.strip()) for line in stdin if line.strip())
-    elif match := _PAGES.fullmatch(argument):
-        yield from _pdf(Path(match["path"]), _page_numbers(match["pages"], argument), whole)
-    elif Path(argument).is_dir():
-        yield from _folder(Path(argument), whole)
-    elif Path(argument).exists() or not glob.has_magic(argument):
-        yield from _file(Path(argument), whole)
-    else:
-        paths = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  (absolute patterns)
-        if not paths:
-            raise InputError(f"{argument} matches no file.", "Check the pattern and the folder.")
-        for path in paths:
-            yield from (
-                _folder(Path(path), whole) if Path(path).is_dir() else _file(Path(path), whole)
-            )
+def _lines(content: bytes) -> list[Document]:
+    """One passage a line, blank lines left out. Line N is named `-:N`, like a compiler's."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnsupportedInputError(
+            f"Standard input is not UTF-8 text (byte {error.start}).", "Give one passage a line."
+        ) from None
+    passages = [
+        Document.text(line, name=f"{STANDARD_INPUT}:{number}")
+        for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1)
+        if line.strip()
+    ]
+    if not passages:
+        raise EmptyInputError("Standard input holds no passage.", "Give one passage a line.")
+    return passages
 
 
-def _folder(folder: Path, whole: bool) -> Iterator[Document]:
-    known = IMAGE_SUFFIXES | TEXT_SUFFIXES | {".pdf"}
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known)
-    if not paths:
-        raise InputError(f"{folder} holds no text, image or PDF.", "Name the files one by one.")
-    for path in paths:
-        yield from _file(path, whole)
+def _files(argument: str) -> Iterator[tuple[Path, str | None]]:
+    """(path, pages as written or None) of what an argument names. Raises InputError."""
+    path, pages = Path(argument), None
+    match = None if os.path.lexists(argument) else _FRAGMENT.fullmatch(argument)
+    if match:
+        path, pages = Path(match["path"]), match["pages"]
+    for found in _matches(path):
+        if found.is_dir():
+            for file in _folder(found):
+                yield file, None
+        else:
+            yield found, pages
 
 
-def _file(path: Path, whole: bool) -> Iterator[Document]:
-    if path.suffix.lower() == ".pdf":
-        yield from _pdf(path, None, whole)
-    else:
-        yield Document.of(path)
+def _matches(path: Path) -> Sequence[Path]:
+    """The path itself if it exists, or what it matches as a glob. Raises InputError."""
+    if os.path.lexists(path):
+        return [path]
+    if glob.has_magic(str(path)):
+        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
+        if found:
+            return found
+        raise InputError(f"{path} matches no file.", "Check the pattern.")
+    raise InputError(
+        f"{path} does not exist.",
+        "A DOCUMENT is a file, folder or glob; passages come on standard input, one a line.",
+    )
 
 
-def _pdf(path: Path, pages: tuple[int, ...] | None, whole: bool) -> Iterator[Document]:
+def _folder(folder: Path) -> list[Path]:
+    """Files of known suffixes at any depth, sorted by path; hidden ones are left out."""
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(place, name)
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in KNOWN_SUFFIXES
+        ]
+    if not found:
+        raise EmptyInputError(
+            f"{folder} holds no text, image or PDF.",
+            f"Suffixes looked for: {' '.join(sorted(KNOWN_SUFFIXES))}.",
+        )
+    return sorted(found)
+
+
+def _documents(path: Path, pages: str | None, whole: bool, page_count: PageCount) -> list[Document]:
+    if path.suffix.lower() != ".pdf":
+        return [Document.of(path)]
+    count = page_count(path)
+    chosen = range(1, count + 1) if pages is None else _pages(path, pages, count)
     if whole:
-        yield Document.pdf(path, pages)
-        return
-    if pages is None:
-        from sightrank.inputs.files import FileLimits
-        from sightrank.inputs.pdf import page_count
-
-        pages = tuple(range(1, page_count(path, FileLimits()) + 1))
-    for page in pages:
-        yield Document.pdf(path, page)
+        return [Document.pdf(path, None if pages is None else chosen)]
+    return [Document.pdf(path, page) for page in chosen]
 
 
-def _page_numbers(text: str, argument: str) -> tuple[int, ...]:
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise OptionError(
-                f"{argument} does not name pages.", "Write #page=3, #pages=2-5 or #pages=1,4."
+def _pages(path: Path, written: str, count: int) -> list[int]:
+    """Page numbers of `3`, `2-5` or `1,4-6`, all within 1 to `count`. Raises InputError."""
+    chosen: list[int] = []
+    for part in written.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if not match:
+            raise InputError(
+                f"{path}#pages={written}: {part.strip()!r} is not a page or a range of pages.",
+                "Write #page=3, #pages=2-5 or #pages=1,4.",
             )
-        numbers += range(int(first), int(last if dash else first) + 1)
-    return tuple(numbers)
-
-
-def typed(document: Document) -> str:
-    """What the user would type to get the document again; a passage is its own text."""
-    if document.name:
-        return document.name
-    return "\n".join(getattr(part, "text", "[image]") for part in document.parts)
-
-
-def read_stdin() -> Iterable[str]:
-    """Lines of standard input, read only when asked for."""
-    return (line for line in sys.stdin)
+        first = int(match[1])
+        last = int(match[2] or first)
+        if not 1 <= first <= last <= count:
+            raise InputError(
+                f"{path}#pages={written}: {part.strip()} is outside pages 1 to {count}.",
+                "Pages count from 1, ranges go upwards.",
+            )
+        chosen += range(first, last + 1)
+    return chosen

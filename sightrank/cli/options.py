@@ -13,18 +13,28 @@ if TYPE_CHECKING:
 
 Model = Annotated[
     str | None,
-    typer.Option(help="A model folder or hub id, e.g. jinaai/jina-reranker-m0; default: nano."),
+    typer.Option(
+        metavar="NAME",
+        help="A model folder or a hub id such as jinaai/jina-reranker-m0. Default: nano, built in.",
+    ),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best present.")]
-Dtype = Annotated[str | None, typer.Option(help="float32 or bfloat16; default: the model's own.")]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="cpu, cuda or mps. Default: the best one present."),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="float32 or bfloat16. Default: what the checkpoint names."),
+]
 MaxPixels = Annotated[
     int | None,
-    typer.Option(help="Most pixels of an image; 784 make one visual token. Default: 602112."),
+    typer.Option(metavar="N", help="Pixels of an image at most. Default: 602112, 768 tokens."),
 ]
 MaxLength = Annotated[
-    int | None, typer.Option(help="Most tokens of a prompt, up to 32768. Default: 10240.")
+    int | None,
+    typer.Option(metavar="N", help="Tokens of query and document at most. Default: 10240."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 
 
 def load(
@@ -34,7 +44,7 @@ def load(
     max_pixels: int | None = None,
     max_length: int | None = None,
 ) -> Reranker:
-    """The reranker that these options ask for."""
+    """The reranker that these options ask for. Raises OptionError, CheckpointError."""
     from sightrank.config import InputConfig
     from sightrank.reranker import Reranker
 
@@ -45,7 +55,7 @@ def load(
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on stderr, or nothing where stderr is not a terminal."""
+    """A callback (done, total) that draws a bar on stderr; None where stderr is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Left

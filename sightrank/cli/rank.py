@@ -2,36 +2,79 @@
 
 from __future__ import annotations
 
-import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, BinaryIO, Literal, Protocol
 
 import typer
 
 from sightrank.cli import options
-from sightrank.errors import OptionError, SightrankError
+from sightrank.cli.documents import STANDARD_INPUT, Expanded, PageCount, expand
+from sightrank.cli.output import (
+    print_error,
+    print_json,
+    print_table,
+    ranking_json,
+)
+from sightrank.errors import InputError, SightrankError
+from sightrank.types import Document, Image, Query, Ranking
 
-if TYPE_CHECKING:
-    from sightrank.types import Document, Query, Ranking
+
+class Ranker(Protocol):
+    """What the command needs of a loaded model."""
+
+    name: str
+
+    def rank(
+        self,
+        query: Query,
+        documents: Sequence[Document],
+        top_k: int | None = None,
+        *,
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Ranking:
+        """As `sightrank.Reranker.rank`."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One ranking as the command line asks for it."""
+
+    query: Query
+    documents: tuple[str, ...]
+    top: int | None = None
+    whole: bool = False
+    strict: bool = False
+    json: bool = False
 
 
 def rank(
     query: Annotated[
-        str | None, typer.Argument(help="What is asked; with --query-image, a first document.")
+        str | None,
+        typer.Argument(
+            metavar="QUERY", help="What is asked. With --query-image this is the first DOCUMENT."
+        ),
     ] = None,
     documents: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files, folders, globs, PDFs (every page a document; file.pdf#page=3,"
-            " file.pdf#pages=2-5), or - for passages on standard input, one a line."
+            metavar="DOCUMENT",
+            help="Files, folders, globs; PDF pages as FILE.pdf#page=3, #pages=2-5, #pages=1,4;"
+            " - or nothing: standard input, one passage a line.",
         ),
     ] = None,
     query_image: Annotated[
-        Path | None, typer.Option(help="An image that is the query; there is no QUERY then.")
+        Path | None, typer.Option(metavar="PATH", help="Ask with a picture instead of QUERY.")
     ] = None,
-    top: Annotated[int | None, typer.Option("--top", "-k", help="Show only the best K.")] = None,
+    top: Annotated[
+        int | None, typer.Option("--top", "-k", min=1, help="Show only the best TOP documents.")
+    ] = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="A PDF is one document of many pages.")
+        bool, typer.Option("--whole", help="A PDF is one document, not one document a page.")
     ] = False,
     model: options.Model = None,
     device: options.Device = None,
@@ -40,116 +83,91 @@ def rank(
     max_length: options.MaxLength = None,
     as_json: options.Json = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with status 1 if any document failed.")
+        bool, typer.Option("--strict", help="Exit with status 1 if any document was left out.")
     ] = False,
 ) -> None:
-    """Order documents by relevance to a query.
+    """Rank documents by relevance to a query, the best first.
 
-    Examples:
+    \b
+    sightrank rank "total revenue 2023" report.pdf
+    sightrank rank "a red fox in snow" pictures/ notes/*.txt --top 5
+    sightrank rank "who signed?" "contract.pdf#pages=2-5" --json
+    sightrank rank --query-image sketch.png drawings/
+    grep -h . notes/*.txt | sightrank rank "opening hours"
 
-        sightrank rank "total revenue in 2023" report.pdf photos/ notes.txt
-
-        sightrank rank "how do I mount a disk?" manual.pdf#pages=10-40 --top 3 --json
-
-        sightrank rank --query-image cat.png pictures/*.png
-
-        cat passages.txt | sightrank rank "gold rush"
+    A document that cannot be read is named on stderr and left out; the others are ranked.
     """
-    from sightrank.cli.documents import collect, read_stdin
-
-    asked, named = _query(query, query_image, documents or [])
-    found = collect(named, whole=whole, stdin=read_stdin())
-    good = [item for item in found if not isinstance(item, SightrankError)]
-    failures: list[Exception] = [item for item in found if isinstance(item, SightrankError)]
-    ranking, name = None, model or "nano"
-    if good:
-        ranker = options.load(model, device, dtype, max_pixels, max_length)
-        name = ranker.name
-        with options.progress_bar("ranking") as progress:
-            ranking = ranker.rank(asked, good, top, on_error="skip", progress=progress)
-        failures += [error for _, error in ranking.failures]
-    _show(ranking, name, _text(asked), as_json)
-    for failure in failures:
-        _report(failure)
-    if failures and (strict or ranking is None or not len(ranking)):
-        raise typer.Exit(1)
+    asked, arguments = _sides(query, documents or [], query_image)
+    if not arguments:
+        if sys.stdin.isatty():
+            raise typer.BadParameter(
+                "Give files, folders or globs, or passages on standard input.",
+                param_hint="DOCUMENT...",
+            )
+        arguments = [STANDARD_INPUT]
+    request = Request(asked, tuple(arguments), top, whole, strict, as_json)
+    load = partial(options.load, model, device, dtype, max_pixels, max_length)
+    raise typer.Exit(run(request, load, sys.stdin.buffer, _page_count))
 
 
-def _query(query: str | None, image: Path | None, documents: list[str]) -> tuple[Query, list[str]]:
-    from sightrank.types import Query
+def run(
+    request: Request, load: Callable[[], Ranker], stdin: BinaryIO, page_count: PageCount
+) -> int:
+    """Rank and print; returns the exit status. Raises SightrankError where nothing can be ranked.
 
-    if image is not None:
-        return Query.image(image), [*([query] if query is not None else []), *documents]
+    `load` is called once there is something to rank.
+    """
+    found = expand(request.documents, whole=request.whole, stdin=stdin, page_count=page_count)
+    for failure in found.failures:
+        print_error(failure, "left out")
+    if not found.documents:
+        raise _nothing(len(found.failures))
+    ranker = load()
+    with options.progress_bar("ranking") as progress:
+        ranking = ranker.rank(
+            request.query, found.documents, request.top, on_error="skip", progress=progress
+        )
+    return _show(request, ranker.name, ranking, found)
+
+
+def _show(request: Request, model: str, ranking: Ranking, found: Expanded) -> int:
+    for index, error in ranking.failures:
+        print_error(_named(error, found.documents[index]), "left out")
+    left_out = len(found.failures) + len(ranking.failures)
+    if not ranking.hits:
+        raise _nothing(left_out)
+    if request.json:
+        print_json(ranking_json(model, request.query, ranking))
+    else:
+        print_table(ranking)
+    return 1 if request.strict and left_out else 0
+
+
+def _nothing(count: int) -> InputError:
+    return InputError(f"None of {count} documents could be read.", "The lines above say why.")
+
+
+def _named(error: Exception, document: Document) -> SightrankError:
+    """The error with the document's name in its message."""
+    message, hint = getattr(error, "message", str(error)), getattr(error, "hint", "")
+    name = document.name or ""
+    return InputError(message if name in message else f"{name}: {message}", hint)
+
+
+def _sides(
+    query: str | None, documents: Sequence[str], query_image: Path | None
+) -> tuple[Query, list[str]]:
+    """The query, and the arguments that are documents."""
+    if query_image is not None:
+        first = [] if query is None else [query]
+        return Query((Image(query_image),), str(query_image)), [*first, *documents]
     if query is None:
-        raise OptionError("There is no query.", "Give QUERY, or an image with --query-image.")
-    return Query.text(query), documents
+        raise typer.BadParameter("Give a QUERY or --query-image.", param_hint="QUERY")
+    return Query.text(query), list(documents)
 
 
-def _text(query: Query) -> str:
-    return query.name or "".join(getattr(part, "text", "") for part in query.parts)
+def _page_count(path: Path) -> int:
+    from sightrank.inputs.load import FileLimits
+    from sightrank.inputs.pdf import page_count
 
-
-def _show(ranking: Ranking | None, model: str, query: str, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(as_object(ranking, model, query), ensure_ascii=False))
-    elif ranking is not None:
-        _table(ranking)
-
-
-def as_object(ranking: Ranking | None, model: str, query: str) -> dict[str, Any]:
-    """The JSON that scripts read."""
-    from sightrank.cli.documents import typed
-
-    return {
-        "model": model,
-        "query": query,
-        "results": [
-            {
-                "rank": hit.rank,
-                "index": hit.index,
-                "document": typed(hit.document),
-                "score": hit.score,
-                "logit": hit.logit,
-            }
-            for hit in ranking or ()
-        ],
-        "usage": {"total_tokens": ranking.total_tokens if ranking else 0},
-    }
-
-
-def _table(ranking: Ranking) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("rank", justify="right")
-    table.add_column("score", justify="right")
-    table.add_column("document", overflow="fold")
-    for hit in ranking:
-        table.add_row(str(hit.rank), f"{hit.score:.4f}", Text(_label(hit.document)))
-    Console().print(table)
-
-
-def _label(document: Document, width: int = 96) -> str:
-    """The name, and the beginning of the text where there is one to show."""
-    from sightrank.types import Text, TextFile
-
-    words = ""
-    for part in document.parts:
-        if isinstance(part, Text):
-            words = part.text
-        elif isinstance(part, TextFile):
-            words = part.path.read_text(encoding="utf-8", errors="replace")[:200]
-        if words:
-            break
-    snippet = " ".join(words.split())
-    snippet = snippet if len(snippet) <= width else snippet[: width - 1] + "…"
-    return "  ".join(part for part in (document.name, snippet) if part)
-
-
-def _report(error: Exception) -> None:
-    from sightrank.cli import report
-
-    report(error)
+    return page_count(path, FileLimits())

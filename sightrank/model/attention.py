@@ -18,13 +18,17 @@ from torch.nn import functional as F
 class Attend(Protocol):
     """q (queries, heads, head_dim), k and v (keys, kv_heads, head_dim) -> (queries, heads, head_dim)."""
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of one layer."""
+        ...
 
 
 class AttentionPlan(Protocol):
     """Which tokens see which, for one pass through a tower: an `Attend` for every layer."""
 
-    def layer(self, index: int) -> Attend: ...
+    def layer(self, index: int) -> Attend:
+        """The attention of layer `index`."""
+        ...
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:

@@ -123,10 +123,16 @@ class VisionTower(nn.Module):
 
         Returns visual tokens (patches / 4, hidden_size), image after image.
         """
+        out: Tensor = self.merger(self.encode(patches, grids, plain=plain))
+        return out
+
+    def encode(
+        self, patches: Tensor, grids: Sequence[tuple[int, int]], *, plain: bool = False
+    ) -> Tensor:
+        """The blocks without the merger: (patches, 588) -> (patches, embed_dim)."""
         plan = Packed([rows * columns for rows, columns in grids], causal=False, plain=plain)
         rotary = vision_rotary(grids, self.head_dim, patches.device)
-        hidden = self.patch_embed(patches)
+        hidden: Tensor = self.patch_embed(patches)
         for index, block in enumerate(self.blocks):
             hidden = block(hidden, rotary, plan.layer(index))
-        out: Tensor = self.merger(hidden)
-        return out
+        return hidden

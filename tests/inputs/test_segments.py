@@ -155,7 +155,7 @@ def test_a_long_pdf_is_refused_before_all_of_it_is_drawn(
 
 def test_image_errors_name_the_document(encoder: Encoder) -> None:
     thin = PIL.Image.new("RGB", (2010, 10))
-    with pytest.raises(AspectRatioError, match="^banner: "):
+    with pytest.raises(AspectRatioError, match=r"^banner: "):
         encoder.document(Document.image(thin, name="banner"))
 
 

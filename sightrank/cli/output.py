@@ -1,0 +1,108 @@
+"""What the commands print: tables and JSON to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import islice
+from typing import Any
+
+from sightrank.errors import SightrankError
+from sightrank.types import Document, Query, Ranking, Text
+
+SNIPPET = 160
+"""Characters of a passage shown at most; the table cuts it again at the screen's edge."""
+_JOINERS = "\u200c\u200d"  # not printable to Python, but part of how Persian or emoji are written
+
+
+def ranking_json(model: str, query: Query, ranking: Ranking) -> dict[str, Any]:
+    """A ranking as `--json` prints it; `document` is what to type, or the passage itself."""
+    return {
+        "model": model,
+        "query": typed(query),
+        "results": [
+            {
+                "rank": hit.rank,
+                "index": hit.index,
+                "document": typed(hit.document),
+                "score": hit.score,
+                "logit": hit.logit,
+            }
+            for hit in ranking
+        ],
+        "usage": {"total_tokens": ranking.total_tokens},
+    }
+
+
+def typed(item: Query | Document) -> str:
+    """What the user gave: the text of a single passage, else the item's name."""
+    if len(item.parts) == 1 and isinstance(item.parts[0], Text):
+        return item.parts[0].text
+    return item.name or ""
+
+
+def print_json(content: Any) -> None:
+    """Print JSON, readable in any script where stdout's encoding can carry it."""
+    text = json.dumps(content, ensure_ascii=False, indent=2)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # an old locale, or a file name that is not Unicode
+        text = json.dumps(content, indent=2)
+    print(text)
+
+
+def print_table(ranking: Ranking) -> None:
+    """Print rank, score and document, the best first."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text as Styled
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("rank", "score"):
+        table.add_column(name, justify="right", no_wrap=True)
+    console = Console(soft_wrap=False)
+    table.add_column("document", overflow="fold")
+    room = max(console.width - 15, 20)
+    for hit in ranking:
+        name = printable(hit.document.name or "")
+        label = Styled(name, style="bold")
+        quote = Styled(snippet(hit.document), style="dim")
+        if name and quote:
+            label.append("  ")
+        if label.cell_len < room:
+            quote.truncate(room - label.cell_len, overflow="ellipsis")
+            label.append_text(quote)
+        table.add_row(str(hit.rank), f"{hit.score:.4f}", label)
+    console.print(table)
+
+
+def snippet(document: Document) -> str:
+    """The start of a document's text in one line; empty if it has none or it cannot be read."""
+    from sightrank.types import TextFile
+
+    for part in document.parts:
+        if isinstance(part, Text):
+            return " ".join(printable(part.text[: 2 * SNIPPET]).split())[:SNIPPET]
+        if isinstance(part, TextFile):
+            try:
+                with part.path.open(encoding="utf-8-sig", errors="replace") as file:
+                    start = "".join(islice(iter(lambda: file.read(64), ""), 5))
+            except OSError:
+                return ""
+            return " ".join(printable(start).split())[:SNIPPET]
+    return ""
+
+
+def printable(text: str) -> str:
+    """`text` in which nothing can steer a terminal: control characters become spaces."""
+    return "".join(
+        char if char.isprintable() or char in _JOINERS else " " if char.isspace() else "\ufffd"
+        for char in text
+    )
+
+
+def print_error(error: SightrankError, label: str = "error") -> None:
+    """`error: what happened` and, on a second line, what to do next."""
+    print(f"{label}: {printable(error.message)}", file=sys.stderr)
+    if error.hint:
+        print(f"  {printable(error.hint)}", file=sys.stderr)
