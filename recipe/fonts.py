@@ -11,6 +11,7 @@ from PIL import ImageFont
 from PIL.ImageFont import FreeTypeFont
 
 SYSTEM = Path("/usr/share/fonts")
+LATIN = ("DejaVuS", "Liberation", "FreeS", "FreeMono", "NotoSans-", "NotoSerif-", "NotoMono")
 SUFFIXES = {".ttf", ".otf", ".ttc"}
 _MISSING = "\U0010fffd"  # no font has it, so it shows as the font's "missing" box
 
@@ -24,12 +25,12 @@ class Fonts:
         self._covered: dict[Path, dict[str, bool]] = {path: {} for path in self.paths}
 
     @classmethod
-    def discover(cls, folder: Path | None = None) -> Fonts:
-        """Every font below `folder`, or below the system's folder; symbol fonts left out."""
+    def discover(cls, folder: Path | None = None, families: tuple[str, ...] = LATIN) -> Fonts:
+        """Fonts of the given families below `folder`, or below the system's folder."""
         found = [
             path
             for path in (folder or SYSTEM).rglob("*")
-            if path.suffix.lower() in SUFFIXES and not _odd(path.stem)
+            if path.suffix.lower() in SUFFIXES and path.stem.startswith(families)
         ]
         if not found:
             raise FileNotFoundError(f"No font below {folder or SYSTEM}; install fonts-dejavu-core.")
@@ -64,7 +65,3 @@ def _open(path: Path, size: int) -> FreeTypeFont:
 
 def _picture(face: FreeTypeFont, char: str) -> bytes:
     return bytes(face.getmask(char))
-
-
-def _odd(name: str) -> bool:
-    return any(part in name for part in ("Symbol", "Emoji", "Math", "Music", "Dings", "Ornament"))

@@ -214,9 +214,9 @@ def _finish(sheet: _Sheet, rng: random.Random) -> Page:
     ink = np.asarray(sheet.image, np.float32)[..., None] / 255
     paper = np.array([rng.uniform(215, 255)] * 3) - [rng.uniform(0, 25) for _ in range(3)]
     colour = np.array([rng.uniform(0, 70)] * 3) + [rng.uniform(0, 40) for _ in range(3)]
-    if rng.random() < 0.5:
+    if rng.random() < 0.7:
         paper, colour = np.full(3, 255.0), np.full(3, rng.choice((0.0, 0.0, 40.0)))
-    if rng.random() < 0.08:
+    if rng.random() < 0.05:
         paper, colour = colour, paper
     pixels = paper + (colour - paper) * ink
     if rng.random() < 0.1:

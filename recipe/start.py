@@ -50,10 +50,28 @@ def fresh(config: ModelConfig, vectors: Tensor, query_word: int, seed: int = 0) 
     for block in model.visual.blocks:
         block.attn.proj.weight.data /= (2 * config.vision.depth) ** 0.5
         block.mlp.fc2.weight.data /= (2 * config.vision.depth) ** 0.5
+    _see(model.visual.patch_embed.proj)
     model.model.embed_tokens.weight.data.copy_(vectors)
     model.model.embed_tokens.weight.requires_grad_(False)
     _wire(model, query_word)
     return model
+
+
+@torch.no_grad()
+def _see(patch_embed: nn.Conv3d) -> None:
+    """Patches start as their grey cosine coefficients, lowest frequencies first, without the mean.
+
+    Nothing of a patch is lost to chance, and paper, whatever its colour, is zero.
+    """
+    side = patch_embed.kernel_size[-1]
+    steps = torch.arange(side, dtype=torch.float64)
+    waves = torch.cos(torch.pi / side * (steps + 0.5) * steps[:, None]) * (2 / side) ** 0.5
+    waves[0] /= 2**0.5  # (frequency, place), orthonormal
+    order = sorted(((y, x) for y in range(side) for x in range(side)), key=lambda yx: (sum(yx), yx))
+    filters = torch.stack([waves[y][:, None] * waves[x] for y, x in order[1:]])
+    count = min(len(filters), patch_embed.out_channels)
+    channels, frames = patch_embed.in_channels, patch_embed.kernel_size[0]
+    patch_embed.weight[:count] = (filters[:count] / (channels * frames))[:, None, None].float()
 
 
 SIZE = 6.0

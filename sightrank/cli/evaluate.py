@@ -3,32 +3,64 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sightrank.cli import options
+from sightrank.cli.output import print_json, printable
+from sightrank.errors import OptionError
 
 if TYPE_CHECKING:
-    from sightrank.evaluate.datasets import Dataset, Run
+    from sightrank.evaluate.run import Result, Scorer
+
+
+@dataclass(frozen=True)
+class Request:
+    """One evaluation as the command line asks for it."""
+
+    folders: tuple[Path, ...]
+    run: str | None = None
+    files: Path | None = None
+    depth: int = 100
+    max_queries: int | None = None
+    per_query: Path | None = None
+    trec_out: Path | None = None
+    json: bool = False
 
 
 def evaluate(
-    folders: Annotated[list[Path], typer.Argument(help="Folders with corpus, queries and qrels.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Folders with corpus.jsonl, queries.jsonl, qrels."),
+    ],
     run: Annotated[
-        str | None, typer.Option(help="Candidates: a TREC run, in the folder or a path. Or BM25.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Candidates: a TREC run, by its name in DIR or its path. Default: BM25.",
+        ),
     ] = None,
     files: Annotated[
-        Path | None, typer.Option(help="Where the PDF and image names of the corpus are found.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the corpus's PDFs and images are. Default: DIR."),
     ] = None,
-    depth: Annotated[int, typer.Option(help="Candidates a query that are reranked.")] = 100,
-    max_queries: Annotated[int | None, typer.Option(help="Only the first N queries.")] = None,
+    depth: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Best candidates of a query that are reranked.")
+    ] = 100,
+    max_queries: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Only the first N graded queries.")
+    ] = None,
     per_query: Annotated[
-        Path | None, typer.Option(help="Write every query's metrics to a JSONL file.")
+        Path | None, typer.Option(metavar="FILE", help="Write each query's metrics as JSON lines.")
     ] = None,
-    trec_out: Annotated[Path | None, typer.Option(help="Write the reranked run.")] = None,
+    trec_out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the reranked run of one DIR.")
+    ] = None,
     model: options.Model = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -36,73 +68,103 @@ def evaluate(
     max_length: options.MaxLength = None,
     as_json: options.Json = False,
 ) -> None:
-    """Rerank a first stage's candidates and measure nDCG, MRR and recall.
+    """Measure how well labelled sets are reranked: nDCG, MRR and recall.
 
-    Examples:
+    \b
+    sightrank evaluate sets/scifact
+    sightrank evaluate sets/cranfield --run run.bm25.trec --depth 50
+    sightrank evaluate sets/pages-en-en --run run.random.trec --files pdf/ --json
+    sightrank evaluate sets/* --per-query queries.jsonl
 
-        sightrank evaluate sets/cranfield --run run.bm25.trec
+    A set is a folder in BEIR's layout, or with qrels.tsv without titles in
+    place of qrels/test.tsv. Documents are {"_id", "text"}, {"_id", "image"}
+    or {"_id", "pdf", "page"}. Without --run, BM25 finds candidates among texts.
 
-        sightrank evaluate sets/pages-en-en --run run.random.trec --files pdfs/ --json
+    Equal scores keep the first stage's order; a query without candidates counts
+    as 0; the metrics see only the candidates that were reranked.
+
+    The sets pages-* rank pages of the Debian Reference, which has to be fetched:
+
+    \b
+    apt-get download debian-reference-en
+    dpkg-deb -x debian-reference-en_*.deb unpacked
+    sightrank evaluate sets/pages-en-en --run run.random.trec \\
+      --files unpacked/usr/share/debian-reference
     """
-    from sightrank.evaluate import datasets
-    from sightrank.evaluate.run import measure, rerank
+    request = Request(tuple(folders), run, files, depth, max_queries, per_query, trec_out, as_json)
+    run_evaluation(request, partial(options.load, model, device, dtype, max_pixels, max_length))
 
-    ranker = options.load(model, device, dtype, max_pixels, max_length)
-    reports = []
-    for folder in folders:
-        dataset = datasets.load(folder, files)
-        candidates = _candidates(dataset, folder, run, depth, max_queries)
-        with options.progress_bar(dataset.name) as progress:
-            result = rerank(ranker, dataset, candidates, progress)
-        reports.append(result.as_object(ranker.name))
-        if per_query:
-            _write_per_query(per_query, dataset.name, measure(result.grades, result.run))
-        if trec_out:
-            datasets.write_run(trec_out, result.run)
-    if as_json:
-        typer.echo(json.dumps(reports[0] if len(reports) == 1 else reports))
+
+def run_evaluation(request: Request, load: Callable[[], Scorer]) -> None:
+    """Evaluate and print. Raises SightrankError.
+
+    All sets are read before `load` is called, so that a bad line is not found after hours.
+    """
+    from sightrank.evaluate.metrics import require_metrics
+    from sightrank.evaluate.run import prepare, rerank
+
+    require_metrics()
+    _check_outputs(request)
+    tasks = [
+        prepare(folder, request.run, request.files, request.depth, request.max_queries)
+        for folder in request.folders
+    ]
+    scorer = load()
+    results: list[Result] = []
+    for task in tasks:
+        with options.progress_bar(task.dataset.name) as progress:
+            results.append(rerank(scorer, task, progress))
+        _write_files(request, results)
+    if request.json:
+        objects = [result.to_dict() for result in results]
+        print_json(objects[0] if len(objects) == 1 else objects)
     else:
-        _table(reports)
+        _print_table(results)
 
 
-def _candidates(
-    dataset: Dataset, folder: Path, run: str | None, depth: int, max_queries: int | None
-) -> Run:
-    from sightrank.evaluate.datasets import best_first, load_run
-    from sightrank.evaluate.first_stage import bm25
-
-    if run is None:
-        asked = {key: getattr(q.parts[0], "text", "") for key, q in dataset.queries.items()}
-        found = bm25(asked, dataset.texts, depth)
-    else:
-        found = load_run(folder / run if (folder / run).exists() else Path(run))
-    chosen = islice((key for key in found if key in dataset.grades), max_queries)
-    return {key: dict(best_first(found[key])[:depth]) for key in chosen}
+def _check_outputs(request: Request) -> None:
+    for path in (request.per_query, request.trec_out):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise OptionError(f"{path} cannot be written.", "Name a file in a folder that exists.")
+    if request.trec_out is not None and len(request.folders) > 1:
+        raise OptionError(
+            f"--trec-out is one file, and there are {len(request.folders)} sets.",
+            "Query ids of several sets can be equal: evaluate one set at a time.",
+        )
 
 
-def _write_per_query(path: Path, dataset: str, values: dict[str, dict[str, float]]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        for query in next(iter(values.values())):
-            row = {"dataset": dataset, "query": query}
-            file.write(json.dumps(row | {name: of[query] for name, of in values.items()}) + "\n")
+def _write_files(request: Request, results: Sequence[Result]) -> None:
+    """Write what is known so far, so that an interrupted evaluation leaves what it has done."""
+    from sightrank.evaluate.trec import write_run
+
+    if request.per_query is not None:
+        rows = (row for result in results for row in result.rows())
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        request.per_query.write_text(lines, encoding="utf-8")
+    if request.trec_out is not None:
+        write_run(request.trec_out, results[-1].run)
 
 
-def _table(reports: list[dict[str, Any]]) -> None:
-    from rich.box import SIMPLE_HEAD
+def _print_table(results: Sequence[Result]) -> None:
+    """Two rows a set; under its name queries x candidates at most, and seconds in the model."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD)
-    for title in ("set", "queries", "depth", "metric", "first stage", "reranked"):
-        table.add_column(title, justify="left" if title in ("set", "metric") else "right")
-    for report in reports:
-        for metric, value in report["metrics"].items():
-            head = metric == next(iter(report["metrics"]))
-            facts = (report["dataset"], str(report["queries"]), str(report["depth"]))
-            table.add_row(
-                *(facts if head else ("", "", "")),
-                metric,
-                f"{report['first_stage'][metric]:.4f}",
-                f"{value:.4f}",
-            )
+    from sightrank.evaluate.metrics import METRICS
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("set")
+    table.add_column("order by")
+    for name in METRICS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        report = result.to_dict()
+        size = f"{report['queries']} x {report['depth']}, {result.seconds:.0f} s"
+        before, after = (
+            [f"{report[kind][name]:.4f}" for name in METRICS] for kind in ("first_stage", "metrics")
+        )
+        table.add_row(Text(printable(report["dataset"])), "first stage", *before)
+        model = Text(printable(Path(result.model).name), style="bold")
+        table.add_row(Text(size, style="dim"), model, *after)
     Console().print(table)

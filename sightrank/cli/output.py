@@ -12,6 +12,8 @@ from sightrank.types import Document, Query, Ranking, Text
 
 SNIPPET = 160
 """Characters of a passage shown at most; the table cuts it again at the screen's edge."""
+MARGIN = 16
+"""Width of the columns before the document."""
 _JOINERS = "\u200c\u200d"  # not printable to Python, but part of how Persian or emoji are written
 
 
@@ -52,27 +54,28 @@ def print_json(content: Any) -> None:
 
 
 def print_table(ranking: Ranking) -> None:
-    """Print rank, score and document, the best first."""
+    """Print rank, score and document, the best first. Names are never cut."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text as Styled
 
+    console = Console()
+    edge, longest = console.width - MARGIN, 0
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("rank", "score"):
-        table.add_column(name, justify="right", no_wrap=True)
-    console = Console(soft_wrap=False)
+    for title in ("rank", "score"):
+        table.add_column(title, justify="right", no_wrap=True)
     table.add_column("document", overflow="fold")
-    room = max(console.width - 15, 20)
     for hit in ranking:
-        name = printable(hit.document.name or "")
-        label = Styled(name, style="bold")
-        quote = Styled(snippet(hit.document), style="dim")
-        if name and quote:
-            label.append("  ")
-        if label.cell_len < room:
-            quote.truncate(room - label.cell_len, overflow="ellipsis")
-            label.append_text(quote)
+        label = Styled(printable(hit.document.name or ""), style="bold")
+        words = Styled(snippet(hit.document), style="dim")
+        gap = "  " if label and words else ""
+        if label.cell_len + len(gap) < edge:
+            words.truncate(edge - label.cell_len - len(gap), overflow="ellipsis")
+            label.append(gap).append_text(words)
         table.add_row(str(hit.rank), f"{hit.score:.4f}", label)
+        longest = max(longest, label.cell_len)
+    if not console.is_terminal:  # a file or another program: one document, one line
+        console.width = max(console.width, longest + MARGIN)
     console.print(table)
 
 

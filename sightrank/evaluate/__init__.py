@@ -1,1 +1,1 @@
-"""Ranking quality on labelled sets."""
+"""Ranking quality on labelled sets. Sees models only through their scores; imports no torch."""

@@ -1,19 +1,26 @@
-"""Labelled sets in a folder: corpus, queries, relevance grades and first-stage runs."""
+"""Labelled sets in a folder: corpus, queries and relevance grades."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from sightrank.errors import InputError
-from sightrank.types import Document, Query
+from sightrank.evaluate.lines import read_lines
+from sightrank.types import Document, Query, Text
 
-T = TypeVar("T")
+CONTENT = ("text", "pdf", "image")
+CORPUS = 'A line of corpus.jsonl is {"_id", "text"}, {"_id", "pdf", "page"} or {"_id", "image"}.'
+QUERIES = 'A line of queries.jsonl is {"_id", "text"} or {"_id", "image"}.'
+QRELS = "A line of qrels is: query id, tab, document id, tab, whole-number grade."
+
+Item = TypeVar("Item", Query, Document)
 Grades = dict[str, dict[str, int]]
-Run = dict[str, dict[str, float]]
+"""Query id -> document id -> grade; a grade of 1 or more is relevant."""
 
 
 @dataclass(frozen=True)
@@ -23,106 +30,148 @@ class Dataset:
     name: str
     queries: dict[str, Query]
     documents: dict[str, Document]
-    texts: dict[str, str]
-    """The text of documents that have any, for a lexical first stage."""
     grades: Grades
-    """query id -> document id -> grade."""
+
+    def first(self, count: int | None) -> Dataset:
+        """The same set with only its first `count` graded queries (None: all of them)."""
+        kept = list(islice((query for query in self.queries if query in self.grades), count))
+        return replace(
+            self,
+            queries={query: self.queries[query] for query in kept},
+            grades={query: self.grades[query] for query in kept},
+        )
 
 
 def load(folder: Path, files: Path | None = None) -> Dataset:
-    """Read a folder of this project's layout or of BEIR's.
+    """Read a folder in the layout of this project's evaluation sets or in BEIR's.
 
-    corpus.jsonl lines hold "_id" and "text" (with an optional "title"), or "pdf" and "page"
-    (from 1), or "image"; `files` is where PDF and image names are found (default: the folder).
-    Grades are in qrels.tsv or qrels/test.tsv. Raises InputError naming file and line.
+    `corpus.jsonl`: {"_id", "text", "title" if any}, {"_id", "pdf", "page" from 1} or
+    {"_id", "image"}; `queries.jsonl`: {"_id", "text"}; grades in `qrels.tsv` or, with a line of
+    titles, `qrels/test.tsv`. `files`: where PDFs and images are found (None: in the folder).
+    Raises InputError naming file and line.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder.", "Give a folder with corpus.jsonl in it.")
-    documents, texts = {}, {}
-    for key, row in _rows(folder / "corpus.jsonl"):
-        documents[key], text = _document(row, files or folder)
-        if text:
-            texts[key] = text
-    queries = {
-        key: Query.text(str(row["text"])) for key, row in _rows(folder / "queries.jsonl", "text")
-    }
-    return Dataset(folder.name, queries, documents, texts, _grades(folder))
-
-
-def _rows(path: Path, *needed: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    def parse(line: str) -> tuple[str, dict[str, Any]]:
-        row = json.loads(line)
-        for name in ("_id", *needed):
-            if name not in row:
-                raise ValueError(f"no {name!r}")
-        return str(row["_id"]), row
-
-    yield from _parse(path, parse)
-
-
-def _document(row: dict[str, Any], files: Path) -> tuple[Document, str]:
-    if "pdf" in row:
-        return Document.pdf(files / row["pdf"], int(row.get("page", 1))), ""
-    if "image" in row:
-        return Document.image(files / row["image"]), ""
-    text = " ".join(str(row[name]) for name in ("title", "text") if row.get(name))
-    return Document.text(text, name=str(row["_id"])), text
-
-
-def _grades(folder: Path) -> Grades:
-    path = next(
-        (path for path in (folder / "qrels.tsv", folder / "qrels" / "test.tsv") if path.exists()),
-        folder / "qrels.tsv",
+    root = files or folder
+    found: dict[str, bool] = {}
+    documents = _items(
+        folder / "corpus.jsonl", CORPUS, lambda key, row: _document(key, row, root, found)
     )
+    queries = _items(
+        folder / "queries.jsonl", QUERIES, lambda key, row: _query(key, row, root, found)
+    )
+    return Dataset(folder.resolve().name, queries, documents, _grades(folder, queries))
+
+
+def text_of(item: Query | Document) -> str:
+    """The text of an item; empty if it has none."""
+    return "\n".join(part.text for part in item.parts if isinstance(part, Text))
+
+
+def _items(path: Path, layout: str, make: Callable[[str, dict[str, Any]], Item]) -> dict[str, Item]:
+    items: dict[str, Item] = {}
+
+    def parse(_: int, line: str) -> tuple[str, Item]:
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("this is not a JSON object")
+        key = _string(row, "_id")
+        if key in items:
+            raise ValueError(f"_id {key!r} stands on an earlier line too")
+        return key, make(key, row)
+
+    for key, item in read_lines(path, parse, layout):
+        items[key] = item
+    if not items:
+        raise InputError(f"{path} has no lines.", layout)
+    return items
+
+
+def _document(key: str, row: dict[str, Any], files: Path, found: dict[str, bool]) -> Document:
+    kind = _kind(row, CONTENT)
+    if kind == "text":
+        title = _string(row, "title") if row.get("title") else ""
+        text = _string(row, "text")
+        return Document.text(f"{title} {text}" if title else text, name=key)
+    if row.get("title"):
+        raise ValueError("title belongs to text; a page or an image is ranked as it looks")
+    path = _file(row, kind, files, found)
+    if kind == "image":
+        return Document.image(path)
+    page = row.get("page")
+    if type(page) is not int or page < 1:
+        raise ValueError(f"page is {page!r}; it must be a whole number from 1")
+    return Document.pdf(path, page)
+
+
+def _query(key: str, row: dict[str, Any], files: Path, found: dict[str, bool]) -> Query:
+    kind = _kind(row, ("text", "image"))
+    if kind == "image":
+        return Query.image(_file(row, kind, files, found))
+    text = _string(row, "text")
+    if not text.strip():
+        raise ValueError("text is empty")
+    return Query.text(text, name=key)
+
+
+def _kind(row: dict[str, Any], allowed: tuple[str, ...]) -> str:
+    kinds = [name for name in CONTENT if row.get(name) is not None]
+    if len(kinds) != 1 or kinds[0] not in allowed:
+        has = " and ".join(kinds) or "none of them"
+        raise ValueError(f"one of {', '.join(allowed)} is needed; the line has {has}")
+    return kinds[0]
+
+
+def _string(row: dict[str, Any], name: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {json.dumps(value)}; it must be a string")
+    return value
+
+
+def _file(row: dict[str, Any], kind: str, files: Path, found: dict[str, bool]) -> Path:
+    """The file a line names. `found` remembers which exist: many pages share one PDF."""
+    name = _string(row, kind)
+    if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+        raise ValueError(f"{kind} is {name!r}; it must be a name inside the folder of files")
+    path = files / name
+    if name not in found:
+        found[name] = path.is_file()
+    if not found[name]:
+        raise ValueError(f"{path} does not exist; say with --files DIR where {name} is")
+    return path
+
+
+def _grades(folder: Path, queries: dict[str, Query]) -> Grades:
+    places = [folder / "qrels.tsv", folder / "qrels" / "test.tsv"]
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
+        raise InputError(f"{folder} has neither qrels.tsv nor qrels/test.tsv.", QRELS)
     grades: Grades = {}
 
-    def parse(line: str) -> tuple[str, str, int]:
-        query, document, grade = line.rstrip("\n").split("\t")
-        return query, document, -1 if grade in ("score", "grade") else int(grade)
+    def parse(number: int, line: str) -> None:
+        fields = line.split("\t")
+        if len(fields) != 3:
+            raise ValueError(f"{len(fields)} fields instead of 3")
+        query, document, written = fields
+        if (grade := _grade(written)) is None:
+            if number == 1:  # BEIR's line of titles
+                return
+            raise ValueError(f"grade is {written!r}")
+        if query not in queries:
+            raise ValueError(f"queries.jsonl has no query {query!r}")
+        if grades.setdefault(query, {}).setdefault(document, grade) != grade:
+            raise ValueError(f"document {document!r} had another grade for query {query!r} before")
 
-    for query, document, grade in _parse(path, parse):
-        if grade >= 0:  # BEIR's files begin with a line of titles
-            grades.setdefault(query, {})[document] = grade
+    for _ in read_lines(path, parse, QRELS):
+        pass
+    if not grades:
+        raise InputError(f"{path} has no grades.", QRELS)
     return grades
 
 
-def load_run(path: Path) -> Run:
-    """A TREC run: query id -> document id -> score."""
-    run: Run = {}
-
-    def parse(line: str) -> tuple[str, str, float]:
-        query, _, document, _, score, *_ = line.split()
-        return query, document, float(score)
-
-    for query, document, score in _parse(path, parse):
-        run.setdefault(query, {})[document] = score
-    return run
-
-
-def write_run(path: Path, run: Run, tag: str = "sightrank") -> None:
-    """Write a TREC run, best first."""
-    with path.open("w", encoding="utf-8") as file:
-        for query, scores in run.items():
-            for rank, (document, score) in enumerate(best_first(scores), start=1):
-                file.write(f"{query} Q0 {document} {rank} {score:.6f} {tag}\n")
-
-
-def best_first(scores: dict[str, float]) -> list[tuple[str, float]]:
-    """(document, score), the highest first, ties in the order given."""
-    return sorted(scores.items(), key=lambda item: -item[1])
-
-
-def _parse(path: Path, parse: Callable[[str], T]) -> Iterator[T]:
+def _grade(written: str) -> int | None:
     try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    yield parse(line)
-                except (ValueError, TypeError, KeyError) as error:
-                    raise InputError(
-                        f"{path}, line {number}: {error}.", "See the command's help for the layout."
-                    ) from error
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.", "A labelled set needs it.") from None
+        return int(written)
+    except ValueError:
+        return None

@@ -1,56 +1,108 @@
-"""BM25, for sets without a first-stage run: no stemming, character bigrams for Han, kana and Thai."""
+"""BM25, for sets without a run of their own: no stemming, no list of stop words."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from sightrank.evaluate.datasets import Run
+import numpy as np
+from numpy.typing import NDArray
 
-_WORDS = re.compile(r"\w+")
-_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+from sightrank.errors import InputError
+from sightrank.evaluate.datasets import Dataset, text_of
+from sightrank.evaluate.trec import Run
 
-
-def terms(text: str) -> list[str]:
-    """Lower-case words; runs of scripts without spaces as overlapping pairs of characters."""
-    found: list[str] = []
-    for word in _WORDS.findall(text.lower()):
-        at = 0
-        for run in _UNSPACED.finditer(word):
-            found += [word[at : run.start()]] if run.start() > at else []
-            chars = run.group()
-            found += [chars[i : i + 2] for i in range(max(1, len(chars) - 1))]
-            at = run.end()
-        found += [word[at:]] if at < len(word) else []
-    return found
+_UNSPACED = re.compile(r"([\u0e00-\u0e7f\u3005\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+)")
+"""Runs of Thai, kana and Chinese characters, which are written without spaces."""
 
 
-def bm25(
-    queries: Mapping[str, str],
-    texts: Mapping[str, str],
-    depth: int = 100,
-    k1: float = 1.2,
-    b: float = 0.75,
-) -> Run:
-    """The `depth` best documents a query (Robertson and Zaragoza 2009, Lucene's idf)."""
-    counts = {key: Counter(terms(text)) for key, text in texts.items()}
-    lengths = {key: counter.total() for key, counter in counts.items()}
-    mean = sum(lengths.values()) / max(1, len(lengths)) or 1.0
-    postings: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for key, counter in counts.items():
-        for term, count in counter.items():
-            postings[term].append((key, count))
+class Analyzer:
+    """Text to terms: lower-case words, and pairs of characters where words are not spaced."""
+
+    def __init__(self) -> None:
+        self._letters = _Letters()
+
+    def __call__(self, text: str) -> list[str]:
+        """The terms of `text` in order, repeated as they occur; a lone character is a term."""
+        spaced = unicodedata.normalize("NFKC", text).lower().translate(self._letters)
+        found: list[str] = []
+        for word in spaced.split():
+            for place, piece in enumerate(_UNSPACED.split(word)):
+                if place % 2 and len(piece) > 1:
+                    found += [piece[i : i + 2] for i in range(len(piece) - 1)]
+                elif piece:
+                    found.append(piece)
+        return found
+
+
+class _Letters(dict[int, int]):
+    """For str.translate: letters, digits and their marks stay, all else becomes a space."""
+
+    def __missing__(self, code: int) -> int:
+        # Marks belong to words in Thai, Hindi and Arabic; \w would cut the word at them.
+        self[code] = code if unicodedata.category(chr(code))[0] in "LNM" else ord(" ")
+        return self[code]
+
+
+class Bm25:
+    """Scores of texts, sum over the query's terms of idf * tf / (tf + k1 (1 - b + b dl / avgdl)).
+
+    idf = ln(1 + (N - n + 0.5) / (n + 0.5)), as in Robertson and Zaragoza 2009 with Lucene's idf,
+    which is never negative; times k1 + 1. A term that a query repeats counts once (k3 = 0).
+    """
+
+    def __init__(self, texts: Sequence[str], k1: float = 1.2, b: float = 0.75) -> None:
+        self.analyze = Analyzer()
+        self.size = len(texts)
+        self._terms: dict[str, int] = {}
+        terms, places, counts, lengths = array("q"), array("q"), array("d"), array("d")
+        for place, text in enumerate(texts):
+            counted = Counter(self.analyze(text))
+            lengths.append(counted.total())
+            for term, count in counted.items():
+                terms.append(self._terms.setdefault(term, len(self._terms)))
+                places.append(place)
+                counts.append(count)
+        by_term = np.argsort(np.asarray(terms), kind="stable")
+        found_in = np.bincount(np.asarray(terms, np.int64), minlength=len(self._terms))
+        self._starts = np.concatenate(([0], np.cumsum(found_in)))
+        self._places = np.asarray(places, np.int64)[by_term]
+        tf, dl = np.asarray(counts)[by_term], np.asarray(lengths)[self._places]
+        average = max(float(np.sum(lengths)), 1.0) / max(self.size, 1)
+        idf = np.repeat(np.log1p((self.size - found_in + 0.5) / (found_in + 0.5)), found_in)
+        self._weights = idf * tf * (k1 + 1) / (tf + k1 * (1 - b + b * dl / average))
+
+    def scores(self, query: str) -> NDArray[np.float64]:
+        """Scores of all texts, (texts,); 0 where no term of the query occurs."""
+        scores = np.zeros(self.size)
+        for term in dict.fromkeys(self.analyze(query)):
+            if (number := self._terms.get(term)) is not None:
+                rows = slice(self._starts[number], self._starts[number + 1])
+                scores[self._places[rows]] += self._weights[rows]
+        return scores
+
+
+def search(dataset: Dataset, depth: int) -> Run:
+    """The `depth` best text documents for each graded query; equal scores in the corpus's order.
+
+    Only documents that share a term with the query are found, so for a query that is an image
+    none. Raises InputError if the set has no text documents.
+    """
+    texts: Mapping[str, str] = {
+        key: text for key, document in dataset.documents.items() if (text := text_of(document))
+    }
+    if not texts:
+        raise InputError(
+            f"{dataset.name} has no text documents, so BM25 finds nothing.",
+            "Name a TREC run with --run.",
+        )
+    keys, index = list(texts), Bm25(list(texts.values()))
     run: Run = {}
-    for query, text in queries.items():
-        scores: dict[str, float] = defaultdict(float)
-        for term in terms(text):
-            matches = postings.get(term, [])
-            idf = math.log(1 + (len(texts) - len(matches) + 0.5) / (len(matches) + 0.5))
-            for key, count in matches:
-                norm = k1 * (1 - b + b * lengths[key] / mean)
-                scores[key] += idf * count * (k1 + 1) / (count + norm)
-        best = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:depth]
-        run[query] = dict(best)
+    for query in dataset.grades:
+        scores = index.scores(text_of(dataset.queries[query]))
+        best = np.argsort(-scores, kind="stable")[:depth]
+        run[query] = {keys[place]: float(scores[place]) for place in best if scores[place] > 0}
     return run

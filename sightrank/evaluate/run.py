@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
-from sightrank.errors import InputError, MissingExtraError
-from sightrank.evaluate.datasets import Dataset, Grades, Run, best_first
-from sightrank.types import Document, Query
+import numpy as np
+from numpy.typing import NDArray
 
-METRICS = {"ndcg@10": "nDCG@10", "ndcg@5": "nDCG@5", "mrr@10": "RR@10", "recall@10": "R@10"}
+from sightrank.errors import SightrankError
+from sightrank.evaluate.datasets import Dataset, load, text_of
+from sightrank.evaluate.first_stage import search
+from sightrank.evaluate.metrics import PerQuery, average, measure
+from sightrank.evaluate.trec import Run, best_first, read_run
+from sightrank.types import Document, Query, Text
+
+BLOCK = 128
+"""Documents read and scored at once, with all their queries: bounds what pages take of memory."""
+
 Progress = Callable[[int, int], None]
 
 
 class Scorer(Protocol):
-    """What evaluation needs of a reranker."""
+    """What evaluation needs of a model."""
+
+    name: str
 
     def score_matrix(
         self,
@@ -25,97 +37,147 @@ class Scorer(Protocol):
         pairs: Sequence[tuple[int, int]],
         *,
         progress: Progress | None = None,
-    ) -> Any:
-        """Logits of (query index, document index) pairs."""
+    ) -> NDArray[np.float64]:
+        """Logits (pairs,) of (query index, document index) pairs; each document is run once."""
         ...
 
 
 @dataclass(frozen=True)
+class Task:
+    """A set and the candidates of its graded queries, best first."""
+
+    dataset: Dataset
+    candidates: Run
+
+    @property
+    def depth(self) -> int:
+        """Most candidates that a query has."""
+        return max((len(scores) for scores in self.candidates.values()), default=0)
+
+
+@dataclass(frozen=True)
 class Result:
-    """A reranked run beside the first stage it came from."""
+    """A reranked run and its metrics, beside those of the order it came in."""
 
-    dataset: str
-    first_stage: Run
+    task: Task
+    model: str
     run: Run
-    grades: Grades
+    per_query: PerQuery
+    first_stage: PerQuery
     seconds: float
+    """Time in the model, reading and drawing the documents included."""
 
-    def as_object(self, model: str) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON that scripts read."""
         return {
-            "dataset": self.dataset,
-            "model": model,
-            "queries": len(self.first_stage),
-            "documents": len({key for scores in self.first_stage.values() for key in scores}),
-            "depth": max((len(scores) for scores in self.first_stage.values()), default=0),
-            "metrics": mean(measure(self.grades, self.run)),
-            "first_stage": mean(measure(self.grades, self.first_stage)),
+            "dataset": self.task.dataset.name,
+            "model": self.model,
+            "queries": len(self.task.dataset.grades),
+            "documents": len(self.task.dataset.documents),
+            "depth": self.task.depth,
+            "metrics": average(self.per_query),
+            "first_stage": average(self.first_stage),
             "seconds": round(self.seconds, 3),
         }
 
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One object a query."""
+        for query, metrics in self.per_query.items():
+            yield {
+                "dataset": self.task.dataset.name,
+                "model": self.model,
+                "query": query,
+                "metrics": metrics,
+                "first_stage": self.first_stage[query],
+            }
 
-def rerank(
-    scorer: Scorer, dataset: Dataset, candidates: Run, progress: Progress | None = None
-) -> Result:
-    """Score every candidate of every graded query; each document is encoded once for all."""
-    candidates = {key: scores for key, scores in candidates.items() if key in dataset.grades}
-    _check(dataset, candidates)
-    queries = list(candidates)
-    documents = sorted({key for scores in candidates.values() for key in scores})
-    place = {key: index for index, key in enumerate(documents)}
-    # Best first, so that equal scores keep the first stage's order.
-    ordered = [(q, key) for q in queries for key, _ in best_first(candidates[q])]
-    pairs = [(queries.index(query), place[key]) for query, key in ordered]
+
+def prepare(
+    folder: Path,
+    run: str | None = None,
+    files: Path | None = None,
+    depth: int = 100,
+    max_queries: int | None = None,
+) -> Task:
+    """Read a set and take the `depth` best candidates a query from a TREC run, or by BM25 (None).
+
+    `run` is a name in the folder or a path. Raises InputError.
+    """
+    dataset = load(folder, files)
+    if run is None:
+        chosen = dataset.first(max_queries)
+        return Task(chosen, search(chosen, depth))
+    # The whole set, so that a line about a query not chosen is no error.
+    found = read_run(folder / run if (folder / run).exists() else Path(run), dataset)
+    chosen = dataset.first(max_queries)
+    kept = {query: best_first(found[query], depth) for query in chosen.grades if query in found}
+    return Task(chosen, kept)
+
+
+def rerank(scorer: Scorer, task: Task, progress: Progress | None = None) -> Result:
+    """Score every candidate, each document once for all of its queries, and measure.
+
+    Equal scores keep the first stage's order. A document of blank text is not scored and comes
+    last. Raises SightrankError, also where the model gives a score that is not a number.
+    """
     started = time.perf_counter()
-    logits = scorer.score_matrix(
-        [dataset.queries[key] for key in queries],
-        [dataset.documents[key] for key in documents],
+    logits = _score(scorer, task, progress)
+    seconds = time.perf_counter() - started
+    run = {
+        query: best_first({key: logits.get((query, key), -math.inf) for key in scores})
+        for query, scores in task.candidates.items()
+    }
+    grades = task.dataset.grades
+    first_stage = measure(grades, task.candidates)
+    return Result(task, scorer.name, run, measure(grades, run), first_stage, seconds)
+
+
+def _score(scorer: Scorer, task: Task, progress: Progress | None) -> dict[tuple[str, str], float]:
+    """Logits by (query id, document id)."""
+    askers: dict[str, list[str]] = {}
+    for query, scores in task.candidates.items():
+        for key in scores:
+            askers.setdefault(key, []).append(query)
+    scored = [key for key in askers if not _is_blank(task.dataset.documents[key])]
+    total = sum(len(askers[key]) for key in scored)
+    logits: dict[tuple[str, str], float] = {}
+    for start in range(0, len(scored), BLOCK):
+        block = {key: askers[key] for key in scored[start : start + BLOCK]}
+        logits |= _score_block(scorer, task.dataset, block, _shifted(progress, len(logits), total))
+    return logits
+
+
+def _score_block(
+    scorer: Scorer, dataset: Dataset, askers: dict[str, list[str]], progress: Progress | None
+) -> dict[tuple[str, str], float]:
+    keys = list(askers)
+    queries = list(dict.fromkeys(query for key in keys for query in askers[key]))
+    place = {query: index for index, query in enumerate(queries)}
+    names = [(query, key) for key in keys for query in askers[key]]
+    pairs = [(place[query], at) for at, key in enumerate(keys) for query in askers[key]]
+    values = scorer.score_matrix(
+        [dataset.queries[query] for query in queries],
+        [dataset.documents[key] for key in keys],
         pairs,
         progress=progress,
     )
-    seconds = time.perf_counter() - started
-    run: Run = {query: {} for query in queries}
-    for (query, key), logit in zip(ordered, logits, strict=True):
-        run[query][key] = float(logit)
-    return Result(dataset.name, _ranks(candidates), _ranks(run), dataset.grades, seconds)
+    if (broken := np.flatnonzero(~np.isfinite(values))).size:
+        query, key = names[broken[0]]
+        raise SightrankError(
+            f"{dataset.name}: {scorer.name} scores document {key!r} for query {query!r}"
+            f" as {values[broken[0]]}.",
+            "Try --dtype float32.",
+        )
+    return dict(zip(names, values.tolist(), strict=True))
 
 
-def _check(dataset: Dataset, candidates: Run) -> None:
-    if not candidates:
-        raise InputError(f"{dataset.name}: the run has no graded query.", "Check the query ids.")
-    for query, scores in candidates.items():
-        lost = [key for key in scores if key not in dataset.documents]
-        if query not in dataset.queries or lost:
-            missing = query if query not in dataset.queries else lost[0]
-            raise InputError(
-                f"{dataset.name}: the run names {missing}, which the set does not hold.",
-                "Check that run and set belong together.",
-            )
+def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
+    """Progress of a part as progress of the whole."""
+    if progress is None:
+        return None
+    return lambda part, _: progress(done + part, total)
 
 
-def _ranks(run: Run) -> Run:
-    """Scores replaced by falling ranks, so that ties are broken here and nowhere else."""
-    return {
-        query: {key: float(-rank) for rank, (key, _) in enumerate(best_first(scores))}
-        for query, scores in run.items()
-    }
-
-
-def measure(grades: Grades, run: Run) -> dict[str, dict[str, float]]:
-    """Metric -> graded query -> value, by ir-measures; a query the run lacks counts as 0."""
-    try:
-        import ir_measures
-    except ImportError:
-        raise MissingExtraError(
-            "Metrics need ir-measures.", "pip install 'sightrank[evaluate]'"
-        ) from None
-    parsed = {ir_measures.parse_measure(text): name for name, text in METRICS.items()}
-    values = {name: dict.fromkeys(grades, 0.0) for name in METRICS}
-    for value in ir_measures.iter_calc(list(parsed), grades, run):
-        values[parsed[value.measure]][value.query_id] = value.value
-    return values
-
-
-def mean(values: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Metric -> mean over queries."""
-    return {name: sum(row.values()) / max(1, len(row)) for name, row in values.items()}
+def _is_blank(document: Document) -> bool:
+    only_text = all(isinstance(part, Text) for part in document.parts)
+    return only_text and not text_of(document).strip()
