@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -11,8 +12,21 @@ from PIL import ImageFont
 from PIL.ImageFont import FreeTypeFont
 
 SYSTEM = Path("/usr/share/fonts")
-LATIN = ("DejaVuS", "Liberation", "FreeS", "FreeMono", "NotoSans-", "NotoSerif-", "NotoMono")
+LATIN = (
+    *("DejaVuS", "Liberation", "FreeS", "FreeMono", "NotoSans-", "NotoSerif-", "NotoMono"),
+    *(
+        "lmroman9",
+        "lmroman10",
+        "lmroman12",
+        "lmsans10",
+        "lmmono10",
+        "texgyretermes",
+        "texgyreheros",
+    ),
+    *("texgyrepagella", "texgyreschola", "texgyrebonum", "texgyrecursor", "texgyreadventor"),
+)
 SUFFIXES = {".ttf", ".otf", ".ttc"}
+_STYLED = re.compile("bold|italic|oblique|light|black|thin|cond", re.IGNORECASE)
 _MISSING = "\U0010fffd"  # no font has it, so it shows as the font's "missing" box
 
 
@@ -21,6 +35,7 @@ class Fonts:
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.paths = sorted(paths)
+        self._plain = [path for path in self.paths if not _STYLED.search(path.stem)]
         self.face = lru_cache(maxsize=2048)(_open)
         self._covered: dict[Path, dict[str, bool]] = {path: {} for path in self.paths}
 
@@ -40,7 +55,10 @@ class Fonts:
         """A font that has every character of `text`; the best of those tried if none has."""
         wanted = {char for char in text if not char.isspace()}
         best, missing = self.paths[0], len(wanted) + 1
-        for path in rng.sample(self.paths, len(self.paths)):
+        order = rng.sample(self.paths, len(self.paths))
+        if rng.random() < 0.5:  # most print is upright and of normal weight
+            order[:0] = rng.sample(self._plain, len(self._plain))
+        for path in order:
             lacking = sum(not self.has(path, char) for char in wanted)
             if lacking < missing:
                 best, missing = path, lacking

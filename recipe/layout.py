@@ -57,15 +57,36 @@ def as_grid(
     rng: np.random.Generator,
 ) -> Prefix:
     """The body laid out as print of a random size and seen as visual tokens."""
-    columns = int(rng.integers(6, 22))
-    cell_width = rng.uniform(2.5, 7.0)  # half-width characters a cell
-    cell_lines = rng.uniform(0.8, 2.6)
-    line, column = _wrap(widths[body].astype(np.int64), int(columns * cell_width))
-    places = (line / cell_lines).astype(np.int64), (column / cell_width).astype(np.int64)
-    rows = int(places[0].max()) + 1 if len(body) else 1
-    columns = min(columns, int(places[1].max()) + 1) if len(body) else 1
-    cell = places[0] * columns + np.minimum(places[1], columns - 1)
+    row, column = _places(widths[body].astype(np.int64), rng)
+    top, left, bottom, right = rng.integers(0, 3, 4) if len(body) > 60 else (0, 0, 0, 0)
+    rows = int(row.max()) + 1 + top + bottom
+    columns = int(column.max()) + 1 + left + right
+    cell = (row + top) * columns + column + left
     tokens, counts = _fill(body, cell, rows * columns, special.blank)
+    return _around(head, tokens, counts, (rows, columns), tail, special)
+
+
+def as_picture(
+    head: Ints, grid: tuple[int, int], tail: Ints, special: Special
+) -> tuple[Prefix, slice]:
+    """A prompt around a picture of (rows, columns) visual tokens, blank so far, and their slots."""
+    cells = grid[0] * grid[1]
+    blanks = np.full(cells, special.blank)
+    prefix = _around(head, blanks, np.ones(cells, np.int64), grid, tail, special)
+    return prefix, slice(len(head) + 1, len(head) + 1 + cells)
+
+
+def _around(
+    head: Ints,
+    tokens: Ints,
+    counts: Ints,
+    grid: tuple[int, int],
+    tail: Ints,
+    special: Special,
+) -> Prefix:
+    """The prompt around cells in raster order, counts[c] of the tokens in each, at the positions
+    that the network gives an image."""
+    rows, columns = grid
     start = len(head) + 1
     i, j = np.divmod(np.arange(rows * columns), columns)
     picture = np.stack((np.full_like(i, start), start + i, start + j))
@@ -79,6 +100,24 @@ def as_grid(
         ),
         next_position=int(ends[-1]) + 1,
     )
+
+
+MAX_CELLS = 450
+"""Visual tokens of a page at most, margins not counted; more print goes into larger cells."""
+
+
+def _places(widths: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Row and column of the cell that each token of a body (at least one) falls into."""
+    columns = int(rng.integers(6, 22))
+    cell_width = rng.uniform(2.5, 7.0)  # half-width characters a cell
+    cell_lines = rng.uniform(0.8, 2.6)
+    while True:
+        line, column = _wrap(widths, int(columns * cell_width))
+        row = (line / cell_lines).astype(np.int64)
+        if (int(row.max()) + 1) * columns <= MAX_CELLS:
+            return row, np.minimum((column / cell_width).astype(np.int64), columns - 1)
+        columns = min(columns + 2, 21)
+        cell_width, cell_lines = cell_width * 1.1, cell_lines * 1.1
 
 
 def _wrap(widths: Ints, line_width: int) -> tuple[Ints, Ints]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from recipe.questions import BEGINNINGS
+
+_RAGGED = ("documents", "queries", "questions")
 HEAD, TAIL = "**Document**:\n", "\n**Query**:\n"
 MAX_DOCUMENT_TOKENS = 320
 MAX_QUERY_TOKENS = 48
@@ -57,6 +61,10 @@ class TextPack:
     queries: Ragged
     query_group: NDArray[np.int32]
     query_lang: NDArray[np.int16]
+    questions: Ragged
+    """Beginnings of questions."""
+    question_lang: NDArray[np.int16]
+    question_mark: NDArray[np.int64]
     langs: tuple[str, ...]
     sources: tuple[str, ...]
     head: NDArray[np.int64]
@@ -73,7 +81,7 @@ class TextPack:
         """Read what `save` wrote."""
         with np.load(path) as data:
             fields: dict[str, Any] = {name: data[name] for name in data.files}
-        for name in ("documents", "queries"):
+        for name in _RAGGED:
             fields[name] = Ragged(fields.pop(f"{name}_flat"), fields.pop(f"{name}_offsets"))
         for name in ("langs", "sources"):
             fields[name] = tuple(str(value) for value in fields[name])
@@ -83,7 +91,7 @@ class TextPack:
     def save(self, path: Path) -> None:
         """Write one compressed .npz; vectors in half precision."""
         fields: dict[str, Any] = dict(self.__dict__)
-        for name in ("documents", "queries"):
+        for name in _RAGGED:
             ragged = fields.pop(name)
             fields[f"{name}_flat"], fields[f"{name}_offsets"] = ragged.flat, ragged.offsets
         for name in ("langs", "sources"):
@@ -94,14 +102,16 @@ class TextPack:
 
 
 def build(folder: Path, tokenizer: Tokenizer, vectors: NDArray[np.float32]) -> TextPack:
-    """Tokenise documents.jsonl and queries.jsonl of `folder`."""
-    documents = list(_read(folder / "documents.jsonl"))
-    queries = list(_read(folder / "queries.jsonl"))
+    """Tokenise documents.jsonl, queries.jsonl and the plainer half of names.jsonl of `folder`."""
+    names = [row for row in _read(folder / "names.jsonl") if _is_plain(row["group"])]
+    documents = [*_read(folder / "documents.jsonl"), *(row for row in names if "source" in row)]
+    queries = [*_read(folder / "queries.jsonl"), *(row for row in names if "kind" in row)]
     groups: dict[str, int] = {}
     for row in (*documents, *queries):
         groups.setdefault(row["group"], len(groups))
     langs = sorted({row["lang"] for row in (*documents, *queries)})
     sources = sorted({row["source"] for row in documents})
+    asked = [(lang, text) for lang in langs for text in BEGINNINGS.get(lang, ())]
     return TextPack(
         documents=Ragged.of(
             _encode(tokenizer, [r["text"] for r in documents], MAX_DOCUMENT_TOKENS)
@@ -113,6 +123,9 @@ def build(folder: Path, tokenizer: Tokenizer, vectors: NDArray[np.float32]) -> T
         queries=Ragged.of(_encode(tokenizer, [r["text"] for r in queries], MAX_QUERY_TOKENS)),
         query_group=np.array([groups[row["group"]] for row in queries], np.int32),
         query_lang=np.array([langs.index(row["lang"]) for row in queries], np.int16),
+        questions=Ragged.of(_encode(tokenizer, [text for _, text in asked], MAX_QUERY_TOKENS)),
+        question_lang=np.array([langs.index(lang) for lang, _ in asked], np.int16),
+        question_mark=np.array(tokenizer.encode("?").ids),
         langs=tuple(langs),
         sources=tuple(sources),
         head=np.array(tokenizer.encode(HEAD).ids),
@@ -120,6 +133,15 @@ def build(folder: Path, tokenizer: Tokenizer, vectors: NDArray[np.float32]) -> T
         widths=token_widths(tokenizer),
         vectors=vectors,
     )
+
+
+_MODIFIERS = re.compile("[\U0001f3fb-\U0001f3ff\u200d]")
+
+
+def _is_plain(group: str) -> bool:
+    """Not one of the many combinations of a character with skin tones or other characters, nor a
+    district, of which there are more than of everything else."""
+    return not _MODIFIERS.search(group) and not group.startswith("cldr/subdivision/")
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
@@ -153,36 +175,51 @@ def token_widths(tokenizer: Tokenizer) -> NDArray[np.uint8]:
     return widths
 
 
-def embedding_rows(tokenizer: Tokenizer, seed: int = 0) -> NDArray[np.float32]:
-    """Input embeddings for every token, carried over from the teacher's word vectors.
+MEANING_SHARE = 0.6
+"""Part of a row's square length that says what the token means; the rest says which it is."""
 
-    The teacher's rows share a large common direction, so the mean and the first two principal
-    components are taken out (Mu and Viswanath 2018, "all but the top"), then each row is scaled to
-    root mean square 1. Tokens without a surface of their own get random rows of the same size.
+
+def embedding_rows(tokenizer: Tokenizer, seed: int = 0) -> NDArray[np.float32]:
+    """Input embeddings for every token, made of two things the teacher knows about its surface.
+
+    What it means: the teacher's output for the surface alone, which is close for translations and
+    for inflected forms. Which it is: the teacher's word vectors, turned by a random rotation so
+    that the two do not mix. Tokens without a surface of their own get random rows. Each row has
+    root mean square 1.
     """
     from recipe.teacher import Teacher, surface_vectors
 
+    teacher = Teacher.load()
     size = tokenizer.get_vocab_size()
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     surfaces = [tokenizer.decode([i], skip_special_tokens=False) for i in range(size)]
-    rows, exact = surface_vectors(Teacher.load(), surfaces)
-    rows = rows.astype(np.float64)
-    known = np.abs(rows).sum(axis=1) > 0
-    for i, surface in enumerate(surfaces):
-        known[i] &= surface not in special and "\ufffd" not in surface
-    rows -= rows[known].mean(axis=0)
-    _, axes = np.linalg.eigh(rows[known].T @ rows[known])
-    top = axes[:, -2:]
-    rows -= rows @ top @ top.T
+    known = np.array([bool(s.strip()) and s not in special and "\ufffd" not in s for s in surfaces])
+    meaning = teacher.encode([surface.strip() for surface in surfaces], "query: ").numpy()
+    identity = surface_vectors(teacher, surfaces).numpy()
     generator = np.random.default_rng(seed)
-    rows[~known] = generator.normal(size=(int((~known).sum()), rows.shape[1]))
+    width = identity.shape[1]
+    turn = np.linalg.qr(generator.normal(size=(width, width)))[0]
+    rows = MEANING_SHARE**0.5 * _spread(meaning, known)
+    rows += (1 - MEANING_SHARE) ** 0.5 * _spread(identity, known) @ turn
+    rows[~known] = generator.normal(size=(int((~known).sum()), width))
     # Tokens made of the same pieces would be told apart by nothing: a little noise does it.
-    rows /= np.sqrt((rows**2).mean(axis=1, keepdims=True))
-    noise = generator.normal(size=rows.shape) * np.where(exact, 0.0, 0.3)[:, None]
-    rows += noise
-    rows /= np.sqrt((rows**2).mean(axis=1, keepdims=True))
-    result: NDArray[np.float32] = rows.astype(np.float32)
+    rows = _unit(rows) + 0.1 * generator.normal(size=rows.shape)
+    result: NDArray[np.float32] = _unit(rows).astype(np.float32)
     return result
+
+
+def _spread(rows: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Rows less the mean and the first two principal components of those that are known, which all
+    rows share (Mu and Viswanath 2018, "all but the top"), each of root mean square 1."""
+    centred = rows.astype(np.float64) - rows[known].mean(axis=0, dtype=np.float64)
+    _, axes = np.linalg.eigh(centred[known].T @ centred[known])
+    top = axes[:, -2:]
+    return _unit(centred - centred @ top @ top.T)
+
+
+def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    unit: NDArray[np.float64] = rows / (np.sqrt((rows**2).mean(axis=1, keepdims=True)) + 1e-9)
+    return unit
 
 
 def main() -> None:
@@ -191,7 +228,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(".data"))
     arguments = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(arguments.data / "tokenizer" / "tokenizer.json"))
-    pack = build(arguments.data / "text", tokenizer, embedding_rows(tokenizer))
+    vectors = arguments.data / "tokenizer" / "vectors.npy"
+    if not vectors.exists():  # minutes of the teacher's work
+        np.save(vectors, embedding_rows(tokenizer))
+    pack = build(arguments.data / "text", tokenizer, np.load(vectors))
     path = arguments.data / "pack" / "text.npz"
     pack.save(path)
     print(

@@ -22,21 +22,44 @@ from sightrank.model.multimodal import RerankerModel
 class RankingConfig:
     """What a step of text ranking is made of."""
 
-    documents: int = 12
-    """Documents a step, and as many queries; each document is scored under every query."""
-    document_tokens: int = 80
-    query_tokens: int = 20
+    sizes: tuple[tuple[int, int], ...] = ((14, 48), (12, 80), (8, 160))
+    """(documents a step, their tokens at most) of steps with passages; as many queries, each scored
+    against every document."""
+    page_share: float = 0.2
+    """How often a step is made of pages, each a run of neighbouring passages with headings."""
+    pages: int = 5
+    """Pages a step."""
+    page_queries: int = 2
+    """Queries asked of each page."""
+    page_tokens: tuple[int, int] = (150, 1400)
+    """Tokens of a page; as a row of tokens it has at most `row_tokens` of them."""
+    row_tokens: int = 320
+    name_share: float = 0.1
+    """How often a step is made of names and keywords of things, which other languages ask for."""
+    names: int = 24
+    query_tokens: int = 32
     grid_share: float = 0.4
-    """How often a document is met as a grid of cells instead of a row of tokens."""
+    """How often a passage is met as a grid of cells instead of a row of tokens; of pages, twice that."""
     near: float = 0.5
     """Share of documents drawn from the neighbourhood of another one of the step: hard negatives."""
     cross_lingual: float = 0.4
-    """How often a query is taken from another language's version of the document."""
+    """How often a query is taken from another language's version of the document; of a name, twice
+    that."""
     span_share: float = 0.6
     """How often the query is a span of the passage rather than its title or summary."""
+    question_share: float = 0.3
+    """How often a query is dressed up in the words with which questions begin or end."""
     noise: float = 0.1
     """Standard deviation of noise on grid cells, whose root mean square is 1."""
     english: float = 0.35
+
+
+@dataclass(frozen=True)
+class Body:
+    """Tokens of a document, and the rows of the pack it is made of."""
+
+    tokens: Ints
+    rows: tuple[int, ...]
 
 
 class TextRanking:
@@ -47,36 +70,53 @@ class TextRanking:
         self.by_group = _index(pack.document_group)
         self.queries_by_group = _index(pack.query_group)
         lengths = np.diff(pack.documents.offsets)
-        usable = lengths >= 12
+        self.is_name = pack.document_source == pack.sources.index("cldr")
+        self.usable = usable = ~self.is_name & (lengths >= 12)
         english = pack.document_lang == pack.langs.index("en")
         self.train = {
             True: np.flatnonzero(usable & english & ~pack.document_valid),
             False: np.flatnonzero(usable & ~english & ~pack.document_valid),
         }
+        self.names = np.flatnonzero(self.is_name & (lengths > 0) & ~pack.document_valid)
         self.valid = np.flatnonzero(usable & pack.document_valid)
 
     # Batches
 
     def batches(self, seed: int) -> Iterator[Batch]:
-        """Endless steps of training data."""
+        """Endless steps of training data: of passages, of pages or of names."""
         rng = np.random.default_rng(seed)
+        config = self.config
         while True:
-            yield self.batch(self._documents(rng), rng, self.config.grid_share)
+            kind = rng.random()
+            if kind < config.page_share:
+                yield self.page_batch(self._documents(config.pages, rng), rng)
+            elif kind < config.page_share + config.name_share:
+                chosen = distinct(
+                    rng.choice(self.names, 2 * config.names),
+                    self.pack.document_group,
+                    config.names,
+                    rng,
+                )
+                yield self.batch(chosen, rng, config.grid_share)
+            else:
+                count, tokens = config.sizes[int(rng.integers(len(config.sizes)))]
+                yield self.batch(self._documents(count, rng), rng, config.grid_share, tokens)
 
-    def _documents(self, rng: np.random.Generator) -> Ints:
+    def _documents(self, count: int, rng: np.random.Generator) -> Ints:
         """Documents of different groups; some lie close together in the corpus: same page or topic."""
         pool = self.train[bool(rng.random() < self.config.english)]
         chosen: list[int] = []
         groups: set[int] = set()
         attempts = 0
-        while len(chosen) < self.config.documents:
+        while len(chosen) < count:
             attempts += 1
             if chosen and rng.random() < self.config.near and attempts < 500:
                 index = self._neighbour(chosen[int(rng.integers(len(chosen)))], rng)
             else:
                 index = int(rng.choice(pool))
             group = int(self.pack.document_group[index])
-            if group not in groups and not self.pack.document_valid[index]:
+            fit = self.usable[index] and not self.pack.document_valid[index]
+            if fit and group not in groups:
                 groups.add(group)
                 chosen.append(index)
         return np.array(chosen)
@@ -86,44 +126,119 @@ class TextRanking:
         return int(np.clip(index + rng.integers(-6, 7), 0, len(self.pack.documents) - 1))
 
     def batch(
-        self, documents: Sequence[int] | Ints, rng: np.random.Generator, grids: float
+        self,
+        documents: Sequence[int] | Ints,
+        rng: np.random.Generator,
+        grids: float,
+        tokens: int = 100,
     ) -> Batch:
-        """Prefixes and queries of these documents, padded at the right; labels (documents, queries)."""
-        bodies, queries = zip(*(self._pair(int(index), rng) for index in documents), strict=True)
-        prefixes = [self._prefix(body, rng.random() < grids, rng) for body in bodies]
-        group = self.pack.document_group[np.asarray(documents)]
-        labels = torch.from_numpy(group[:, None] == group[None, :])
-        return {**pad_prefixes(prefixes), **join_queries(queries, self.score), "labels": labels}
+        """A passage and a query of each of these documents."""
+        bodies, queries = [], []
+        for index in map(int, documents):
+            window = self._window(self.pack.documents[index], tokens, rng)
+            body, query = self._query(index, window, rng)
+            bodies.append(Body(body, (index,)))
+            queries.append((query, index))
+        return self._join(bodies, queries, rng, grids)
 
-    def _prefix(self, body: Ints, grid: bool, rng: np.random.Generator) -> Prefix:
+    def page_batch(self, documents: Sequence[int] | Ints, rng: np.random.Generator) -> Batch:
+        """Pages that begin at these documents, and queries about passages anywhere on them."""
+        bodies, queries = [], []
+        grids = float(rng.random() < 2 * self.config.grid_share)  # one kind, so of one size
+        for first in map(int, documents):
+            limit = int(rng.integers(*self.config.page_tokens)) if grids else self.config.row_tokens
+            body = self.page(first, limit, rng)
+            bodies.append(body)
+            for _ in range(self.config.page_queries):
+                index = body.rows[int(rng.integers(len(body.rows)))]
+                queries.append((self._query(index, self.pack.documents[index], rng)[1], index))
+        return self._join(bodies, queries, rng, grids)
+
+    def page(self, first: int, limit: int, rng: np.random.Generator) -> Body:
+        """Passages from `first` on, of one language and split, most under their heading: together
+        at most `limit` tokens."""
+        pack = self.pack
+        parts: list[Ints] = []
+        rows: list[int] = []
+        used, index = 0, first
+        while used < limit and index < len(pack.documents):
+            same = pack.document_lang[index] == pack.document_lang[first]
+            if not same or pack.document_valid[index] != pack.document_valid[first]:
+                break
+            heading = self._heading(index, rng) if rng.random() < 0.7 else _EMPTY
+            for part in (heading, pack.documents[index]):
+                if len(part):
+                    parts += [part, self._newline]
+                    used += len(part) + 1
+            rows.append(index)
+            index += 1
+        return Body(np.concatenate(parts)[:limit], tuple(rows))
+
+    @property
+    def _newline(self) -> Ints:
+        return np.array([self.special.blank])
+
+    def _heading(self, index: int, rng: np.random.Generator) -> Ints:
+        titles = self.queries_by_group.get(int(self.pack.document_group[index]), _EMPTY)
+        same = titles[self.pack.query_lang[titles] == self.pack.document_lang[index]]
+        return self.pack.queries[int(rng.choice(same))] if len(same) else _EMPTY
+
+    def _join(
+        self,
+        bodies: Sequence[Body],
+        queries: Sequence[tuple[Ints, int]],
+        rng: np.random.Generator,
+        grids: float,
+    ) -> Batch:
+        """Prefixes padded at the right, queries, and labels (documents, queries): a document is
+        relevant if it holds the passage that the query is about, in any language."""
+        asked = self.pack.document_group[[index for _, index in queries]]
+        labels = np.array(
+            [np.isin(asked, self.pack.document_group[list(body.rows)]) for body in bodies]
+        )
+        return {
+            **self._documents_as(bodies, rng, grids),
+            **join_queries([query for query, _ in queries], self.score),
+            "labels": torch.from_numpy(labels),
+        }
+
+    def _documents_as(
+        self, bodies: Sequence[Body], rng: np.random.Generator, grids: float
+    ) -> Batch:
+        """What the model sees of the documents."""
+        return pad_prefixes(
+            [self.prefix(body.tokens, rng.random() < grids, rng) for body in bodies]
+        )
+
+    def prefix(self, body: Ints, grid: bool, rng: np.random.Generator) -> Prefix:
+        """The prompt around a body, as a row of tokens or as a grid of cells."""
         head, tail = self.pack.head, self.pack.tail
         if grid:
             return as_grid(head, body, tail, self.pack.widths, self.special, rng)
         return as_text(head, body, tail)
 
-    def _pair(self, index: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """A window of the document and a query that it answers."""
-        body = self.pack.documents[index]
-        limit = self.config.document_tokens
-        start = (
-            int(rng.integers(len(body) - limit + 1))
-            if len(body) > limit and rng.random() < 0.3
-            else 0
-        )
-        body = body[start : start + limit]
-        return self._query(index, body, rng)
+    def _window(self, body: Ints, limit: int, rng: np.random.Generator) -> Ints:
+        inside = len(body) > limit and rng.random() < 0.3
+        start = int(rng.integers(len(body) - limit + 1)) if inside else 0
+        return body[start : start + limit]
 
     def _query(self, index: int, body: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        limit = self.config.query_tokens
+        """The body, perhaps less the words that the query takes from it, and the query."""
+        body, query = self._words(index, body, rng)
+        if rng.random() < self.config.question_share:
+            query = self._question(query, index, rng)
+        return body, query[: self.config.query_tokens]
+
+    def _words(self, index: int, body: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
         group = int(self.pack.document_group[index])
         titles = self.queries_by_group.get(group, _EMPTY)
         other = self._other_language(index, rng)
         if len(titles) and rng.random() > self.config.span_share:
             lang = self.pack.document_lang[index if other is None else other]
             same = titles[self.pack.query_lang[titles] == lang]
-            return body, self.pack.queries[int(rng.choice(same if len(same) else titles))][:limit]
+            return body, self.pack.queries[int(rng.choice(same if len(same) else titles))]
         source = body if other is None else self.pack.documents[other]
-        start, stop = _span(source, limit, rng)
+        start, stop = _span(source, self.config.query_tokens, rng)
         query = source[start:stop]
         if other is None and rng.random() < 0.3 and len(body) > 3 * len(query):
             body = np.concatenate(
@@ -133,8 +248,17 @@ class TextRanking:
             query = _thin(query, rng)
         return body, query
 
+    def _question(self, query: Ints, index: int, rng: np.random.Generator) -> Ints:
+        """The query between the words of a question, in the document's language or English."""
+        pack = self.pack
+        own = np.flatnonzero(pack.question_lang == pack.document_lang[index])
+        english = np.flatnonzero(pack.question_lang == pack.langs.index("en"))
+        before = pack.questions[int(rng.choice(own if len(own) else english))]
+        room = self.config.query_tokens - len(before) - 1
+        return np.concatenate((before, query[: max(room, 4)], pack.question_mark))
+
     def _other_language(self, index: int, rng: np.random.Generator) -> int | None:
-        if rng.random() >= self.config.cross_lingual:
+        if rng.random() >= self.config.cross_lingual * (2 if self.is_name[index] else 1):
             return None
         versions = self.by_group[int(self.pack.document_group[index])]
         others = versions[self.pack.document_lang[versions] != self.pack.document_lang[index]]
@@ -206,7 +330,7 @@ def _thin(query: Ints, rng: np.random.Generator) -> Ints:
     """Some tokens dropped, and now and then two halves swapped, as people recall a passage."""
     kept = query[rng.random(len(query)) > rng.uniform(0, 0.5)]
     kept = kept if len(kept) >= 2 else query
-    if rng.random() < 0.3:
+    if len(kept) > 1 and rng.random() < 0.3:
         cut = int(rng.integers(1, len(kept)))
         kept = np.concatenate((kept[cut:], kept[:cut]))
     return kept
@@ -220,6 +344,7 @@ def _contrast(logits: Tensor, labels: Tensor) -> Tensor:
 
 def ndcg(logits: Tensor, labels: Tensor, depth: int = 10) -> float:
     """Mean nDCG@depth over queries (columns) with binary gains."""
+    depth = min(depth, len(logits))
     order = logits.argsort(dim=0, descending=True)
     gains = labels.float().gather(0, order)[:depth]
     discount = 1 / torch.log2(torch.arange(2, depth + 2, device=logits.device).float())[:, None]

@@ -21,7 +21,15 @@ from torch.nn import functional as F
 
 from recipe.fonts import Fonts
 from recipe.pack import TextPack
-from recipe.render import Page, render_crop, token_targets
+from recipe.render import (
+    BLOCK,
+    PATCH,
+    Page,
+    render_crop,
+    render_letters,
+    render_page,
+    token_targets,
+)
 from recipe.trainer import Batch
 from sightrank.inputs.images import normalise, patchify
 from sightrank.model.multimodal import RerankerModel
@@ -31,20 +39,26 @@ from sightrank.model.multimodal import RerankerModel
 class ReadingConfig:
     """What a step of reading is made of."""
 
-    images: int = 16
+    tokens: int = 400
+    """Visual tokens a step, in as many pictures as that takes."""
     widths: tuple[int, ...] = (112, 168, 224, 280)
     heights: tuple[int, ...] = (56, 84, 112)
+    single: float = 0.0
+    """Share of pictures with one character on each patch, where letters are learned first."""
+    pages: float = 0.0
+    """Share of pictures that are whole pages or large parts of one: what is read on a strip must
+    also be read where a thousand other patches compete for attention."""
     negatives: int = 2048
     """Random tokens set against those of the step in the softmax."""
     letters: float = 1.0
     """Weight of the loss on the characters under each patch, which comes first: a tower that does
     not know letters cannot begin to learn words."""
     langs: tuple[str, ...] = ("en",)
-    fonts: Path | None = None
+    fonts: str | None = None
+    """A folder with fonts at any depth; None: the system's."""
 
 
 ALPHABET = "".join(map(chr, [*range(33, 127), *range(0xC0, 0x180)]))
-PATCH = 14
 
 
 class LetterHead(nn.Module):
@@ -96,18 +110,48 @@ class Reading:
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """Endless steps of rendered crops."""
-        rng, fonts = random.Random(seed), Fonts.discover(self.config.fonts)
+        rng, fonts = (
+            random.Random(seed),
+            Fonts.discover(Path(self.config.fonts) if self.config.fonts else None),
+        )
         while True:
-            yield self.batch([self._crop(rng, fonts, False) for _ in range(self.config.images)])
+            pages: list[Page] = []
+            left = self.config.tokens
+            while left > 0:
+                whole = rng.random() < self.config.pages
+                pages.append(self._page(rng, fonts) if whole else self._crop(rng, fonts, False))
+                left -= num_squares(pages[-1])
+            yield self.batch(pages)
+
+    def _fonts(self) -> Fonts:
+        return Fonts.discover(Path(self.config.fonts) if self.config.fonts else None)
 
     def _crop(self, rng: random.Random, fonts: Fonts, valid: bool) -> Page:
-        pool = rng.choice([pool for pool in self.pools[valid] if len(pool)])
-        index = int(pool[rng.randrange(len(pool))])
-        text = self.tokenizer.decode(self.pack.documents[index].tolist())
+        text = self._text(self._choose(rng, valid))
         start = rng.randrange(max(1, len(text) * 2 // 3))
-        text = text[start:].strip() or text
+        text = text[start : start + 500].strip() or text
         width, height = rng.choice(self.config.widths), rng.choice(self.config.heights)
+        if not valid and rng.random() < self.config.single:
+            return render_letters(text, rng, fonts, width=width, height=height)
         return render_crop(text, rng, fonts, width=width, height=height)
+
+    def _page(self, rng: random.Random, fonts: Fonts) -> Page:
+        """Neighbouring passages, which come from one page of a manual, set as a page."""
+        first = self._choose(rng, valid=False)
+        last = min(first + rng.randrange(1, 12), len(self.pack.documents))
+        same = self.pack.document_lang[first:last] == self.pack.document_lang[first]
+        kept = same & ~self.pack.document_valid[first:last]
+        paragraphs = [self._text(first + step) for step in np.flatnonzero(kept).tolist()]
+        title = paragraphs.pop(0)[:40] if len(paragraphs) > 1 and rng.random() < 0.5 else None
+        width, height = 28 * rng.randrange(10, 22), 28 * rng.randrange(8, 31)
+        return render_page(title, paragraphs, rng, fonts, width=width, height=height)
+
+    def _choose(self, rng: random.Random, valid: bool) -> int:
+        pool = rng.choice([pool for pool in self.pools[valid] if len(pool)])
+        return int(pool[rng.randrange(len(pool))])
+
+    def _text(self, index: int) -> str:
+        return str(self.tokenizer.decode(self.pack.documents[index].tolist()))
 
     def batch(self, pages: Sequence[Page]) -> Batch:
         """Patches of all pages, packed, and (visual token, token) pairs of what is printed."""
@@ -164,7 +208,7 @@ class Reading:
         means = means * torch.rsqrt(means.square().mean(dim=-1, keepdim=True) + 1e-6)
         distance = (visual - means).square().mean()
         candidates, at = self._candidates(tokens)
-        logits = (visual.to(torch.bfloat16) @ vectors[candidates].to(torch.bfloat16).T).float()
+        logits = (visual @ vectors[candidates].T).float()
         scores = (logits * visual.shape[-1] ** -0.5).log_softmax(dim=-1)
         share = 1.0 / counts[places]
         entropy = -(scores[places, at] * share).sum() / len(visual)
@@ -185,7 +229,10 @@ class Reading:
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Recall of the tokens under each visual token among the best k of the whole vocabulary,
         k being how many lie there; blank squares left out."""
-        rng, fonts = random.Random(1), Fonts.discover(self.config.fonts)
+        rng, fonts = (
+            random.Random(1),
+            Fonts.discover(Path(self.config.fonts) if self.config.fonts else None),
+        )
         device = next(model.parameters()).device
         found = wanted = 0
         losses = []
@@ -197,6 +244,12 @@ class Reading:
             hits, total = recall(visual, self.vectors.to(device), moved, self.blank)
             found, wanted = found + hits, wanted + total
         return {"recall": found / max(wanted, 1), "loss": float(np.mean(losses))}
+
+
+def num_squares(page: Page) -> int:
+    """Visual tokens of a page."""
+    height, width = page.pixels.shape[:2]
+    return int(height * width // BLOCK**2)
 
 
 def recall(visual: Tensor, vectors: Tensor, batch: Batch, blank: int) -> tuple[int, int]:

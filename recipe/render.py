@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from recipe.fonts import Fonts
 
-BLOCK = 28
+BLOCK, PATCH = 28, 14
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,15 @@ class Page:
 
 @dataclass
 class _Sheet:
-    """A page being written."""
+    """A page being written, `zoom` times as large as it will be.
+
+    Print that is drawn large and scaled down looks as PDF pages and photographs do; drawn at its
+    own size it is fitted to the pixels, as on a screen.
+    """
 
     width: int
     height: int
+    zoom: int = 1
 
     def __post_init__(self) -> None:
         self.image = Image.new("L", (self.width, self.height), 0)
@@ -154,14 +159,44 @@ def render_crop(
     """A few lines of print, as if cut out of a page: random face, size, leading and place."""
     if not text.strip():
         raise ValueError("Nothing to print: the text is empty.")
-    size = round(rng.choice((rng.uniform(8, 14), rng.uniform(9, 26))))
+    zoom = _zoom(rng)
+    width, height = width * zoom, height * zoom
+    size = round(rng.choice((rng.uniform(8, 14), rng.uniform(9, 26))) * zoom)
     face = fonts.face(fonts.choose(text[:80], rng), size)
-    sheet = _Sheet(width, height)
-    left = rng.uniform(-2, 12) if rng.random() < 0.7 else rng.uniform(0, width / 2)
-    top = rng.uniform(-4, 24)
-    right = width - rng.uniform(-4, 12)
+    sheet = _Sheet(width, height, zoom)
+    left = rng.uniform(-2, 12) * zoom if rng.random() < 0.7 else rng.uniform(0, width / 2)
+    top = rng.uniform(-4, 24) * zoom
+    right = width - rng.uniform(-4, 12) * zoom
     box = (left, top, max(right, left + 4 * size), height + size)
     set_text(sheet, text, face, box=box, leading=rng.uniform(0.95, 1.5), justify=rng.random() < 0.2)
+    return _finish(sheet, rng)
+
+
+def render_letters(
+    text: str, rng: random.Random, fonts: Fonts, width: int = 224, height: int = 112
+) -> Page:
+    """One character on each patch, from well in its middle to anywhere near it.
+
+    Sheets on which every character lies in the middle are easy to read. A vision tower that meets
+    them among others learns the shapes of letters there first, and needs far fewer steps to leave
+    the plateau on which it knows only how frequent each letter is.
+    """
+    text = " ".join(text.split())
+    size = rng.randint(10, 18)
+    face = fonts.face(fonts.choose(text[:80], rng), size)
+    sheet = _Sheet(width, height)
+    away = rng.uniform(0, 1) ** 2 * PATCH / 2
+    shift = rng.uniform(-away, away), rng.uniform(-away, away)
+    middle = sum(face.getmetrics()) / 2
+    columns = width // PATCH
+    for place, char in enumerate(text[: columns * (height // PATCH)]):
+        row, column = divmod(place, columns)
+        if char == " ":
+            sheet.gap(char)
+            continue
+        x = (column + 0.5) * PATCH + shift[0] + rng.uniform(-away, away) / 2
+        y = (row + 0.5) * PATCH + shift[1] + rng.uniform(-away, away) / 2
+        sheet.word(char, face, x - _advance(face, char) / 2, y - middle)
     return _finish(sheet, rng)
 
 
@@ -178,19 +213,21 @@ def render_page(
     if not text.strip() and not (title or "").strip():
         raise ValueError("Nothing to print: the page is empty.")
     path = fonts.choose((title or "") + text[:120], rng)
-    size = rng.randint(9, 14) * max(1, width // 588)
-    face, sheet = fonts.face(path, size), _Sheet(width, height)
+    zoom = _zoom(rng)
+    width, height = width * zoom, height * zoom
+    size = round(rng.uniform(8, 15) * zoom)
+    face, sheet = fonts.face(path, size), _Sheet(width, height, zoom)
     margin = rng.uniform(0.05, 0.14) * width
     y = margin
     if rng.random() < 0.3:
-        small = fonts.face(path, max(8, size - 2))
+        small = fonts.face(path, max(8 * zoom, size - 2 * zoom))
         sheet.word(str(rng.randint(1, 300)), small, width / 2, height - margin * 0.7)
         sheet.gap(" ")
     if title:
         head = fonts.face(path, int(size * rng.uniform(1.2, 2.0)))
         box = (margin, y, width - margin, height - margin)
         y = set_text(sheet, title, head, box=box, leading=1.2) + size
-    columns = 2 if rng.random() < 0.2 and width >= 448 else 1
+    columns = 2 if rng.random() < 0.2 and width >= 448 * zoom else 1
     leading, justify = rng.uniform(1.05, 1.5), rng.random() < 0.4
     gutter = size * 1.5
     column_width = (width - 2 * margin - gutter * (columns - 1)) / columns
@@ -209,9 +246,26 @@ def render_page(
     return _finish(sheet, rng)
 
 
+def render_passage(text: str, rng: random.Random, fonts: Fonts, largest: int = 360) -> Page:
+    """A passage on a sheet about as large as it needs, of at most `largest` squares; what does not
+    fit is cut off."""
+    wide = sum(1 + _is_wide(char) for char in text) / max(len(text), 1)
+    width = BLOCK * rng.randrange(7, 20)
+    lines = len(text) * 6.5 * wide / (0.8 * width) + text.count("\n") + 1
+    height = (lines * 16 + 0.2 * width) / BLOCK
+    rows = min(max(2, round(height)), max(2, largest // (width // BLOCK)))
+    return render_page(None, text.split("\n"), rng, fonts, width=width, height=BLOCK * rows)
+
+
+def _zoom(rng: random.Random) -> int:
+    return rng.choice((1, 1, 2, 2, 3))
+
+
 def _finish(sheet: _Sheet, rng: random.Random) -> Page:
     """Ink and paper colours, and now and then what scanners, cameras and JPEG do."""
-    ink = np.asarray(sheet.image, np.float32)[..., None] / 255
+    small = (sheet.width // sheet.zoom, sheet.height // sheet.zoom)
+    drawn = sheet.image.resize(small, Image.Resampling.BICUBIC) if sheet.zoom > 1 else sheet.image
+    ink = np.asarray(drawn, np.float32)[..., None] / 255
     paper = np.array([rng.uniform(215, 255)] * 3) - [rng.uniform(0, 25) for _ in range(3)]
     colour = np.array([rng.uniform(0, 70)] * 3) + [rng.uniform(0, 40) for _ in range(3)]
     if rng.random() < 0.7:
@@ -229,7 +283,7 @@ def _finish(sheet: _Sheet, rng: random.Random) -> Page:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=rng.randint(35, 90))
         image = Image.open(buffer)
-    places = np.array(sheet.places, np.float32).reshape(-1, 2)
+    places = np.array(sheet.places, np.float32).reshape(-1, 2) / np.float32(sheet.zoom)
     return Page(np.asarray(image), "".join(sheet.text), places)
 
 

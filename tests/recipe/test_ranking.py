@@ -1,0 +1,132 @@
+"""What is trained is what is shipped: a step's logits are those of the plain network, pair by pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from recipe.layout import Special, as_grid, as_picture
+from recipe.pack import TextPack
+from recipe.pages import PageConfig, PageRanking
+from recipe.ranking import Body, RankingConfig, TextRanking, ndcg
+from recipe.trainer import Batch
+from sightrank.config import ModelConfig
+from sightrank.inputs.positions import positions
+from sightrank.model.multimodal import RerankerModel
+from tests.tolerances import ENGINE
+
+
+@pytest.fixture
+def ranking(pack: TextPack, special: Special, config: ModelConfig) -> TextRanking:
+    return TextRanking(pack, RankingConfig(), special, config.score_token_id)
+
+
+def pair(batch: Batch, document: int, query: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and positions of one prompt of a batch in which every slot holds one token."""
+    bounds, lengths = batch["bounds"], batch["prefix_lengths"]
+    first = int(lengths[:document].sum())
+    size = int(lengths[document])
+    tokens = batch["tokens"][bounds[first] : bounds[first + size]]
+    starts = [0, *batch["query_lengths"].cumsum(0).tolist()]
+    asked = slice(starts[query], starts[query + 1])
+    ids = torch.cat((tokens, batch["query_ids"][asked]))
+    steps = batch["query_steps"][asked] + batch["next_positions"][document]
+    before = batch["prefix_positions"][:, document, :size]
+    return ids, torch.cat((before, steps.expand(3, -1)), dim=1)
+
+
+def test_a_step_scores_as_the_plain_network(ranking: TextRanking, model: RerankerModel) -> None:
+    batch = ranking.batch([0, 3, 6, 9], np.random.default_rng(0), grids=0.0)
+    with torch.inference_mode():
+        logits = ranking.logits(model, batch)
+    for document in range(4):
+        for query in range(4):
+            ids, places = pair(batch, document, query)
+            plain = model.score_one(ids, places)
+            assert float(logits[document, query]) == pytest.approx(plain, abs=ENGINE)
+
+
+def test_a_picture_in_a_step_scores_as_the_plain_network(
+    pack: TextPack,
+    tokenizer: Tokenizer,
+    special: Special,
+    config: ModelConfig,
+    model: RerankerModel,
+    fonts_folder: Path,
+) -> None:
+    options = PageConfig(fonts=str(fonts_folder), largest=24)
+    ranking = PageRanking(pack, tokenizer, options, special, config.score_token_id)
+    bodies = [Body(pack.documents[index], (index,)) for index in (0, 2, 4)]
+    shown = ranking.show(bodies, np.random.default_rng(0), [True, False, True])
+    asked = [pack.queries[index] for index in (0, 1, 2)]
+    with torch.inference_mode():
+        logits = ranking._ask(model, shown, asked)
+    first = 0
+    pictures = iter(shown["grids"])
+    for document in range(3):
+        grid = next(pictures) if document != 1 else None
+        patches = shown["patches"][first : first + grid[0] * grid[1]] if grid else None
+        first += len(patches) if patches is not None else 0
+        slots = shown["picture_slots"][document]
+        for query in range(3):
+            batch = {**shown, **_joined(asked, config.score_token_id)}
+            ids, places = pair(batch, document, query)
+            ids[: len(slots)][slots[: len(ids)]] = config.image_token_id
+            plain = model.score_one(ids, places, patches, [grid] if grid else [])
+            assert float(logits[document, query]) == pytest.approx(plain, abs=ENGINE)
+
+
+def _joined(queries: list[np.ndarray], score: int) -> Batch:
+    from recipe.ranking import join_queries
+
+    return join_queries(queries, score)
+
+
+def test_a_grid_lies_where_the_network_puts_an_image(pack: TextPack, special: Special) -> None:
+    rng = np.random.default_rng(2)
+    grid = as_grid(pack.head, pack.documents[0], pack.tail, pack.widths, special, rng)
+    inside = grid.positions[:, len(pack.head) + 1 : -len(pack.tail) - 1]
+    size = tuple((inside[1:].max(axis=1) - inside[1:].min(axis=1) + 1).tolist())
+    expected, following = positions([len(pack.head) + 1, size, 1 + len(pack.tail)])
+    assert np.array_equal(grid.positions, expected)
+    assert grid.next_position == following
+    picture, slots = as_picture(pack.head, size, pack.tail, special)
+    assert np.array_equal(picture.positions, expected)
+    assert slots.stop - slots.start == size[0] * size[1]
+
+
+def test_a_grid_holds_every_token_once(pack: TextPack, special: Special) -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        body = np.concatenate([pack.documents[row] for row in range(10)])
+        grid = as_grid(pack.head, body, pack.tail, pack.widths, special, rng)
+        inside = grid.tokens[len(pack.head) + 1 : len(grid.tokens) - len(pack.tail) - 1]
+        kept = inside[inside != special.blank]
+        assert sorted(kept.tolist()) == sorted(body.tolist())
+
+
+def test_every_step_has_answers_and_none_from_validation(ranking: TextRanking) -> None:
+    held_out = set(ranking.pack.document_group[ranking.pack.document_valid].tolist())
+    batches = TextRanking(
+        ranking.pack,
+        RankingConfig(sizes=((4, 40), (3, 80)), pages=2, names=3, page_share=0.4, name_share=0.3),
+        ranking.special,
+        ranking.score,
+    ).batches(seed=0)
+    for _ in range(200):
+        batch = next(batches)
+        assert batch["labels"].any(dim=0).all()
+        assert batch["labels"].any(dim=1).all()
+        assert len(batch["query_lengths"]) == batch["labels"].shape[1]
+    assert held_out == {5}
+
+
+def test_ndcg_of_known_orders() -> None:
+    labels = torch.eye(3)
+    assert ndcg(torch.eye(3), labels) == pytest.approx(1.0)
+    worst = 1 / np.log2(4)  # each relevant one last of three
+    assert ndcg(-torch.eye(3), labels) == pytest.approx(worst)
