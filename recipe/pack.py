@@ -85,18 +85,20 @@ class TextPack:
             fields[name] = Ragged(fields.pop(f"{name}_flat"), fields.pop(f"{name}_offsets"))
         for name in ("langs", "sources"):
             fields[name] = tuple(str(value) for value in fields[name])
-        fields["vectors"] = fields["vectors"].astype(np.float32)
+        fields["vectors"] = fields["vectors"].astype(np.float32) * fields.pop("scales")[:, None]
         return cls(**fields)
 
     def save(self, path: Path) -> None:
-        """Write one compressed .npz; vectors in half precision."""
+        """Write one compressed .npz; vectors in int8 with one scale a row, as checkpoints ship."""
         fields: dict[str, Any] = dict(self.__dict__)
         for name in _RAGGED:
             ragged = fields.pop(name)
             fields[f"{name}_flat"], fields[f"{name}_offsets"] = ragged.flat, ragged.offsets
         for name in ("langs", "sources"):
             fields[name] = np.array(fields[name])
-        fields["vectors"] = self.vectors.astype(np.float16)
+        scales = np.abs(self.vectors).max(axis=1) / 127
+        fields["vectors"] = np.round(self.vectors / scales[:, None]).astype(np.int8)
+        fields["scales"] = scales
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, **fields)
 

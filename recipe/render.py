@@ -185,7 +185,7 @@ def render_letters(
     size = rng.randint(10, 18)
     face = fonts.face(fonts.choose(text[:80], rng), size)
     sheet = _Sheet(width, height)
-    away = rng.uniform(0, 1) ** 2 * PATCH / 2
+    away = rng.uniform(0, 1) * PATCH / 2
     shift = rng.uniform(-away, away), rng.uniform(-away, away)
     middle = sum(face.getmetrics()) / 2
     columns = width // PATCH

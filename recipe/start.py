@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import torch
 from torch import Tensor, nn
 
 from sightrank.config import ModelConfig, VisionConfig
 from sightrank.model.decoder import SelfAttention
 from sightrank.model.multimodal import RerankerModel
+from sightrank.model.rope import VISION_THETA
+from sightrank.model.vision import VisionTower
 
 NUM_SPECIAL = 14  # endoftext, im_start, im_end, six of boxes and quads, five of vision
 
@@ -51,6 +55,7 @@ def fresh(config: ModelConfig, vectors: Tensor, query_word: int, seed: int = 0) 
         block.attn.proj.weight.data /= (2 * config.vision.depth) ** 0.5
         block.mlp.fc2.weight.data /= (2 * config.vision.depth) ** 0.5
     _see(model.visual.patch_embed.proj)
+    _look_around(model.visual)
     model.model.embed_tokens.weight.data.copy_(vectors)
     model.model.embed_tokens.weight.requires_grad_(False)
     _wire(model, query_word)
@@ -72,6 +77,37 @@ def _see(patch_embed: nn.Conv3d) -> None:
     count = min(len(filters), patch_embed.out_channels)
     channels, frames = patch_embed.in_channels, patch_embed.kernel_size[0]
     patch_embed.weight[:count] = (filters[:count] / (channels * frames))[:, None, None].float()
+
+
+LOCAL_BLOCKS = 4
+"""Blocks of the vision tower whose heads start by looking at a neighbour; the others look anywhere."""
+NEIGHBOURS = ((0, -1), (0, 1), (-1, 0), (1, 0))
+FOCUS = 6.0
+"""Attention logit of the neighbour from each of the three fastest frequencies of either axis."""
+
+
+@torch.no_grad()
+def _look_around(tower: VisionTower) -> None:
+    """Heads start by attending to the patch at the left, at the right, above or below.
+
+    A letter lies on two or more patches more often than on one, and to find by chance that adjoining
+    patches belong together takes long (d'Ascoli et al. 2021, ConViT, start from convolutions for the
+    same reason). With rotary positions constant queries and keys are enough: their product then
+    depends on the distance alone, cos(f (distance - neighbour)) for each frequency f.
+    """
+    width = tower.head_dim
+    half, axis = width // 2, width // 4
+    frequencies = VISION_THETA ** (-torch.arange(axis) / axis)
+    length = (FOCUS * width**0.5) ** 0.5
+    for block in tower.blocks[:LOCAL_BLOCKS]:
+        q, k, _ = block.attn.qkv.bias.view(3, -1, width).unbind()
+        for head, offsets in zip(range(block.attn.num_heads), cycle(NEIGHBOURS), strict=False):
+            for start, offset in zip((0, axis), offsets, strict=True):
+                for fast in range(min(3, axis)):
+                    turn = frequencies[fast] * offset
+                    k[head, start + fast] = length
+                    q[head, start + fast] = length * turn.cos()
+                    q[head, half + start + fast] = length * turn.sin()
 
 
 SIZE = 6.0
