@@ -44,7 +44,8 @@ FONTS = (
     "fonts-noto-color-emoji",
 )
 """What pages are printed in: Latin in several styles, Chinese and Japanese; and emoji."""
-PICTURES = ("openclipart-png",)
+PICTURES = ("openclipart-png", "openclipart-svg")
+"""Clip art; the drawings carry keywords that the pictures made of them do not."""
 DEBIAN = (
     *FONTS,
     *(f"libreoffice-help-{code}" for code in LIBREOFFICE.split()),
