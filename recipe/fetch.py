@@ -32,12 +32,28 @@ LIBREOFFICE = (
     "et eu gl hi km dz"
 )
 GIMP = "en de fr es it pt-br pt ru zh-cn ja ko nl nn sv uk fi el da cs ca hu lt ro sl hr fa"
+FONTS = (
+    "fonts-dejavu-core",
+    "fonts-liberation2",
+    "fonts-freefont-ttf",
+    "fonts-noto-core",
+    "fonts-lmodern",
+    "fonts-texgyre",
+    "fonts-ipafont-gothic",
+    "fonts-droid-fallback",
+    "fonts-noto-color-emoji",
+)
+"""What pages are printed in: Latin in several styles, Chinese and Japanese; and emoji."""
+PICTURES = ("openclipart-png", "openclipart-svg")
+"""Clip art; the drawings carry keywords that the pictures made of them do not."""
 DEBIAN = (
+    *FONTS,
     *(f"libreoffice-help-{code}" for code in LIBREOFFICE.split()),
     "gnome-user-docs",
     "debian-handbook",
     "unicode-cldr-core",
     *(f"gimp-help-{code}" for code in GIMP.split()),
+    *PICTURES,
 )
 
 DESCRIPTIONS = (
