@@ -21,6 +21,8 @@ from torch.nn import functional as F
 
 from recipe.fonts import Fonts
 from recipe.pack import TextPack
+from recipe.pictures import PicturePack
+from recipe.pictures_sampler import PictureSampler
 from recipe.render import (
     BLOCK,
     PATCH,
@@ -45,6 +47,8 @@ class ReadingConfig:
     heights: tuple[int, ...] = (56, 84, 112)
     single: float = 0.0
     """Share of pictures with one character on each patch, where letters are learned first."""
+    away: float = 7.0
+    """Pixels that such characters may lie away from the middle of their patch."""
     pages: float = 0.0
     """Share of pictures that are whole pages or large parts of one: what is read on a strip must
     also be read where a thousand other patches compete for attention."""
@@ -54,8 +58,27 @@ class ReadingConfig:
     """Weight of the loss on the characters under each patch, which comes first: a tower that does
     not know letters cannot begin to learn words."""
     langs: tuple[str, ...] = ("en",)
+    named: float = 0.0
+    """Share of pictures that show a thing: every square of it is read as the thing's name."""
     fonts: str | None = None
     """A folder with fonts at any depth; None: the system's."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Pixels (height, width, 3) and what is to be read: token what[i] in square where[i], and the
+    character of each of `letters` (patch, character)."""
+
+    pixels: NDArray[np.uint8]
+    where: NDArray[np.int64]
+    what: NDArray[np.int64]
+    letters: NDArray[np.int64]
+
+    @property
+    def num_squares(self) -> int:
+        """Visual tokens."""
+        height, width = self.pixels.shape[:2]
+        return int(height * width // BLOCK**2)
 
 
 ALPHABET = "".join(map(chr, [*range(33, 127), *range(0xC0, 0x180)]))
@@ -94,9 +117,17 @@ class Reading:
     """The task: a softmax over tokens under each visual token, and the distance to their mean."""
 
     def __init__(
-        self, pack: TextPack, tokenizer: Tokenizer, config: ReadingConfig, blank: int
+        self,
+        pack: TextPack,
+        tokenizer: Tokenizer,
+        config: ReadingConfig,
+        blank: int,
+        pictures: PicturePack | None = None,
     ) -> None:
         self.pack, self.tokenizer, self.config, self.blank = pack, tokenizer, config, blank
+        self.samplers = {
+            valid: PictureSampler(pictures, valid) if pictures else None for valid in (False, True)
+        }
         self.vectors = torch.from_numpy(pack.vectors)
         self.alphabet = {char: index for index, char in enumerate(ALPHABET)}
         langs = [pack.langs.index(lang) for lang in config.langs if lang in pack.langs]
@@ -109,19 +140,44 @@ class Reading:
         }
 
     def batches(self, seed: int) -> Iterator[Batch]:
-        """Endless steps of rendered crops."""
-        rng, fonts = (
-            random.Random(seed),
-            Fonts.discover(Path(self.config.fonts) if self.config.fonts else None),
-        )
+        """Endless steps of print and pictures."""
+        rng, fonts = random.Random(seed), self._fonts()
         while True:
-            pages: list[Page] = []
+            sheets: list[Sheet] = []
             left = self.config.tokens
             while left > 0:
-                whole = rng.random() < self.config.pages
-                pages.append(self._page(rng, fonts) if whole else self._crop(rng, fonts, False))
-                left -= num_squares(pages[-1])
-            yield self.batch(pages)
+                sheets.append(self._sheet(rng, fonts))
+                left -= sheets[-1].num_squares
+            yield self.batch(sheets)
+
+    def _sheet(self, rng: random.Random, fonts: Fonts) -> Sheet:
+        kind = rng.random() - self.config.named
+        if kind < 0:
+            return self.thing(rng, valid=False)
+        page = self._page(rng, fonts) if kind < self.config.pages else self._crop(rng, fonts, False)
+        return self.print(page)
+
+    def thing(self, rng: random.Random, valid: bool) -> Sheet:
+        """A picture of something; its name lies under every square."""
+        sampler = self.samplers[valid]
+        if sampler is None:
+            raise SystemExit("named > 0 needs the picture pack: python -m recipe.pictures")
+        pixels, name = sampler.picture(rng)
+        squares = pixels.shape[0] * pixels.shape[1] // BLOCK**2
+        where = np.repeat(np.arange(squares), len(name))
+        return Sheet(pixels, where, np.tile(name, squares), np.empty((0, 2), np.int64))
+
+    def print(self, page: Page) -> Sheet:
+        """A page of print; squares on which no token has its middle are blank."""
+        where, what = token_targets(page, self.tokenizer)
+        height, width = page.pixels.shape[:2]
+        blank = np.setdiff1d(np.arange(height * width // BLOCK**2), where)
+        return Sheet(
+            page.pixels,
+            np.concatenate((where, blank)).astype(np.int64),
+            np.concatenate((what, np.full(len(blank), self.blank))).astype(np.int64),
+            self._letters(page),
+        )
 
     def _fonts(self) -> Fonts:
         return Fonts.discover(Path(self.config.fonts) if self.config.fonts else None)
@@ -132,7 +188,7 @@ class Reading:
         text = text[start : start + 500].strip() or text
         width, height = rng.choice(self.config.widths), rng.choice(self.config.heights)
         if not valid and rng.random() < self.config.single:
-            return render_letters(text, rng, fonts, width=width, height=height)
+            return render_letters(text, rng, fonts, self.config.away, width=width, height=height)
         return render_crop(text, rng, fonts, width=width, height=height)
 
     def _page(self, rng: random.Random, fonts: Fonts) -> Page:
@@ -153,21 +209,18 @@ class Reading:
     def _text(self, index: int) -> str:
         return str(self.tokenizer.decode(self.pack.documents[index].tolist()))
 
-    def batch(self, pages: Sequence[Page]) -> Batch:
-        """Patches of all pages, packed, and (visual token, token) pairs of what is printed."""
+    def batch(self, sheets: Sequence[Sheet]) -> Batch:
+        """Patches of all sheets, packed, and (visual token, token) pairs of what is to be read."""
         patches, grids, places, tokens, letters, first = [], [], [], [], [], 0
-        for page in pages:
-            height, width = page.pixels.shape[:2]
-            image = patchify(Image.fromarray(page.pixels), 56 * 56, height * width)
-            rows, columns = image.grid
-            where, what = token_targets(page, self.tokenizer)
-            blank = np.setdiff1d(np.arange(rows * columns // 4), where)
-            places.append(np.concatenate((where, blank)).astype(np.int64) + first)
-            tokens.append(np.concatenate((what, np.full(len(blank), self.blank))).astype(np.int64))
+        for sheet in sheets:
+            height, width = sheet.pixels.shape[:2]
+            image = patchify(Image.fromarray(sheet.pixels), 56 * 56, height * width)
+            places.append(sheet.where + first)
+            tokens.append(sheet.what)
             patches.append(normalise(image))
             grids.append(image.grid)
-            letters.append(self._letters(page) + np.array([4 * first, 0]))
-            first += rows * columns // 4
+            letters.append(sheet.letters + np.array([4 * first, 0]))
+            first += sheet.num_squares
         return {
             "patches": torch.from_numpy(np.concatenate(patches)),
             "grids": grids,
@@ -237,19 +290,34 @@ class Reading:
         found = wanted = 0
         losses = []
         for _ in range(2):
-            batch = self.batch([self._crop(rng, fonts, True) for _ in range(16)])
+            batch = self.batch([self.print(self._crop(rng, fonts, True)) for _ in range(16)])
             moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
             losses.append(self.loss(model, moved)[0].item())
             visual, _ = model(moved["patches"], batch["grids"])
             hits, total = recall(visual, self.vectors.to(device), moved, self.blank)
             found, wanted = found + hits, wanted + total
-        return {"recall": found / max(wanted, 1), "loss": float(np.mean(losses))}
+        figures = {"recall": found / max(wanted, 1), "loss": float(np.mean(losses))}
+        if self.config.named:
+            figures["named"] = self._name_things(model, rng, device)
+        return figures
 
-
-def num_squares(page: Page) -> int:
-    """Visual tokens of a page."""
-    height, width = page.pixels.shape[:2]
-    return int(height * width // BLOCK**2)
+    def _name_things(self, model: nn.Module, rng: random.Random, device: torch.device) -> float:
+        """How often a held-out picture is nearest to its own name among 20 names: chance is 0.05."""
+        sampler = self.samplers[True]
+        assert sampler is not None
+        empty = np.empty(0, np.int64)
+        sheets, names = [], []
+        for family in rng.sample(sampler.families, 20):
+            row = int(family[0])
+            sheets.append(Sheet(sampler.pixels(row, rng), empty, empty, np.empty((0, 2), np.int64)))
+            name = torch.from_numpy(sampler.pack.names[sampler.name(row, rng)])
+            names.append(self.vectors[name].mean(dim=0))
+        batch = self.batch(sheets)
+        visual, _ = model(batch["patches"].to(device), batch["grids"])
+        seen = torch.split(visual.cpu(), [sheet.num_squares for sheet in sheets])
+        means = torch.stack([part.mean(dim=0) for part in seen])
+        nearest = (F.normalize(torch.stack(names), dim=-1) @ means.T).argmax(dim=0)
+        return float((nearest == torch.arange(20)).float().mean())
 
 
 def recall(visual: Tensor, vectors: Tensor, batch: Batch, blank: int) -> tuple[int, int]:

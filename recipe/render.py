@@ -173,19 +173,24 @@ def render_crop(
 
 
 def render_letters(
-    text: str, rng: random.Random, fonts: Fonts, width: int = 224, height: int = 112
+    text: str,
+    rng: random.Random,
+    fonts: Fonts,
+    away: float = PATCH / 2,
+    width: int = 224,
+    height: int = 112,
 ) -> Page:
-    """One character on each patch, from well in its middle to anywhere near it.
+    """One character on each patch, at most `away` pixels from its middle.
 
     Sheets on which every character lies in the middle are easy to read. A vision tower that meets
-    them among others learns the shapes of letters there first, and needs far fewer steps to leave
-    the plateau on which it knows only how frequent each letter is.
+    them first learns the shapes of letters there, and needs far fewer steps to leave the plateau on
+    which it knows only how frequent each letter is.
     """
     text = " ".join(text.split())
     size = rng.randint(10, 18)
     face = fonts.face(fonts.choose(text[:80], rng), size)
     sheet = _Sheet(width, height)
-    away = rng.uniform(0, 1) * PATCH / 2
+    away = rng.uniform(0, away)
     shift = rng.uniform(-away, away), rng.uniform(-away, away)
     middle = sum(face.getmetrics()) / 2
     columns = width // PATCH

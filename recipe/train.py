@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 
 from recipe.layout import Special
 from recipe.pack import TextPack
 from recipe.pages import PageConfig, PageRanking
+from recipe.pictures import PicturePack
 from recipe.ranking import RankingConfig, TextRanking
 from recipe.reading import Reader, Reading, ReadingConfig
 from recipe.start import fresh, nano_config
@@ -25,7 +27,7 @@ from sightrank.model.multimodal import RerankerModel
 
 
 def main() -> None:
-    """Read the stage, build model and task, train."""
+    """Read the stage, build model and task, lay earlier stages over it, train."""
     arguments = _arguments()
     stage = tomllib.loads(arguments.stage.read_text(encoding="utf-8"))
     config = TrainConfig(**stage.get("train", {}))
@@ -35,9 +37,11 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     pack = TextPack.load(arguments.data / "pack" / "text.npz")
     tokenizer = Tokenizer.from_file(str(arguments.data / "tokenizer" / "tokenizer.json"))
-    model = start(stage, pack, tokenizer, arguments.runs)
-    task = make_task(stage, pack, tokenizer, model)
+    model = begin(pack, tokenizer)
+    task = make_task(stage, pack, tokenizer, model, arguments.data)
     trained = Reader(model) if isinstance(task, Reading) else model
+    carry_over(stage, trained, arguments.runs)
+    unfreeze(stage, model)
     folder = arguments.runs / (arguments.name or arguments.stage.stem)
     Trainer(trained, task, config, folder, {"stage": stage}).run()
 
@@ -57,24 +61,37 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def start(stage: dict[str, Any], pack: TextPack, tokenizer: Tokenizer, runs: Path) -> RerankerModel:
-    """A fresh nano, with what earlier stages trained laid over it, and this stage's part unfrozen."""
+def begin(pack: TextPack, tokenizer: Tokenizer) -> RerankerModel:
+    """A nano that has learned nothing yet."""
     config = nano_config(tokenizer.get_vocab_size())
     query_word = tokenizer.encode("Query").ids[-1]
-    model = fresh(config, torch.from_numpy(pack.vectors), query_word)
+    return fresh(config, torch.from_numpy(pack.vectors), query_word)
+
+
+def carry_over(stage: dict[str, Any], trained: nn.Module, runs: Path) -> None:
+    """Lay what earlier stages trained over the fresh weights."""
     for source in stage.get("from", []):
         prefixes = tuple(source["parts"])
         saved = torch.load(runs / source["run"] / "checkpoint.pt", weights_only=True)["model"]
         chosen = {key: value for key, value in saved.items() if key.startswith(prefixes)}
-        model.load_state_dict(chosen, strict=False)
+        unknown = trained.load_state_dict(chosen, strict=False).unexpected_keys
+        if unknown or not chosen:
+            raise SystemExit(f"{runs / source['run']} holds no {prefixes} that fit: {unknown[:5]}")
+
+
+def unfreeze(stage: dict[str, Any], model: RerankerModel) -> None:
+    """Let this stage's parts learn, embeddings excepted."""
     trained = tuple(stage["parts"])
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(trained) and "embed_tokens" not in name)
-    return model
 
 
 def make_task(
-    stage: dict[str, Any], pack: TextPack, tokenizer: Tokenizer, model: RerankerModel
+    stage: dict[str, Any],
+    pack: TextPack,
+    tokenizer: Tokenizer,
+    model: RerankerModel,
+    data: Path = Path(".data"),
 ) -> Task:
     """The stage's task with its options."""
     options: dict[str, Any] = {
@@ -83,7 +100,9 @@ def make_task(
     }
     blank = tokenizer.encode("\n").ids[0]
     if stage["task"] == "reading":
-        return Reading(pack, tokenizer, ReadingConfig(**options), blank)
+        reading = ReadingConfig(**options)
+        pictures = PicturePack.load(data / "pack" / "pictures.npz") if reading.named else None
+        return Reading(pack, tokenizer, reading, blank, pictures)
     ids = model.config
     special = Special(ids.vision_start_token_id, ids.vision_end_token_id, blank)
     if stage["task"] == "ranking":
