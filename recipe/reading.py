@@ -25,7 +25,6 @@ from recipe.pictures import PicturePack
 from recipe.pictures_sampler import PictureSampler
 from recipe.render import (
     BLOCK,
-    PATCH,
     Page,
     render_crop,
     render_letters,
@@ -55,8 +54,8 @@ class ReadingConfig:
     negatives: int = 2048
     """Random tokens set against those of the step in the softmax."""
     letters: float = 1.0
-    """Weight of the loss on the characters under each patch, which comes first: a tower that does
-    not know letters cannot begin to learn words."""
+    """Weight of the loss on the characters in each square, which comes first: a tower that does not
+    know letters cannot begin to learn words."""
     langs: tuple[str, ...] = ("en",)
     named: float = 0.0
     """Share of pictures that show a thing: every square of it is read as the thing's name."""
@@ -67,7 +66,7 @@ class ReadingConfig:
 @dataclass(frozen=True)
 class Sheet:
     """Pixels (height, width, 3) and what is to be read: token what[i] in square where[i], and the
-    character of each of `letters` (patch, character)."""
+    character of each of `letters` (square, character)."""
 
     pixels: NDArray[np.uint8]
     where: NDArray[np.int64]
@@ -85,7 +84,11 @@ ALPHABET = "".join(map(chr, [*range(33, 127), *range(0xC0, 0x180)]))
 
 
 class LetterHead(nn.Module):
-    """Which characters are printed on a patch; only training uses it, it is not exported."""
+    """Which characters are printed in a square; only training uses it, it is not exported.
+
+    Each patch speaks for itself, and the square has what any of its four has: so it does not matter
+    which of two patches claims a character that lies on both.
+    """
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
@@ -94,9 +97,9 @@ class LetterHead(nn.Module):
         nn.init.constant_(self.linear.bias, -4.0)  # most characters are on no patch
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(patches, embed_dim) -> logits (patches, characters)."""
+        """(patches, embed_dim) -> logits (squares, characters)."""
         logits: Tensor = self.linear(self.norm(hidden))
-        return logits
+        return logits.view(-1, 4, logits.shape[-1]).logsumexp(dim=1)
 
 
 class Reader(nn.Module):
@@ -108,7 +111,7 @@ class Reader(nn.Module):
         self.letters = LetterHead(model.config.vision.embed_dim)
 
     def forward(self, patches: Tensor, grids: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """Visual tokens (tokens, size) and letter logits (patches, characters)."""
+        """Visual tokens (tokens, size) and letter logits (tokens, characters)."""
         hidden = self.visual.encode(patches, grids)
         return self.visual.merger(hidden).float(), self.letters(hidden).float()
 
@@ -219,7 +222,7 @@ class Reading:
             tokens.append(sheet.what)
             patches.append(normalise(image))
             grids.append(image.grid)
-            letters.append(sheet.letters + np.array([4 * first, 0]))
+            letters.append(sheet.letters + np.array([first, 0]))
             first += sheet.num_squares
         return {
             "patches": torch.from_numpy(np.concatenate(patches)),
@@ -230,19 +233,17 @@ class Reading:
         }
 
     def _letters(self, page: Page) -> NDArray[np.int64]:
-        """(patch, character) pairs of what is printed, patches in the tower's own order."""
+        """(square, character) pairs of what is printed."""
         shown = [
             (index, self.alphabet[char])
             for index, char in enumerate(page.text)
             if char in self.alphabet and not np.isnan(page.places[index, 0])
         ]
-        rows, columns = (side // PATCH for side in page.pixels.shape[:2])
+        rows, columns = (side // BLOCK for side in page.pixels.shape[:2])
         which = np.array(shown, np.int64).reshape(-1, 2)
-        x, y = (page.places[which[:, 0]] // PATCH).astype(np.int64).T
+        x, y = (page.places[which[:, 0]] // BLOCK).astype(np.int64).T
         inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
-        x, y, chars = x[inside], y[inside], which[inside, 1]
-        patch = ((y // 2 * (columns // 2) + x // 2) * 2 + y % 2) * 2 + x % 2
-        return np.stack((patch, chars), axis=1)
+        return np.stack(((y * columns + x)[inside], which[inside, 1]), axis=1)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy against the tokens under each visual token (equal shares), plus the mean
