@@ -29,13 +29,15 @@ FORMAT = 1
 PATIENCE = 600.0
 """Seconds to wait for another writer, who may be putting a batch of gigabytes on a slow disk."""
 
-_TABLES = """
-CREATE TABLE about (format INTEGER NOT NULL, precision TEXT NOT NULL);
-CREATE TABLE makers (settings TEXT PRIMARY KEY, facts TEXT NOT NULL);
-CREATE TABLE documents (
-    id INTEGER PRIMARY KEY, settings TEXT NOT NULL, label TEXT NOT NULL,
-    record TEXT NOT NULL, seal TEXT NOT NULL, UNIQUE (settings, label));
-"""
+_SCHEMA = (
+    "CREATE TABLE about (format INTEGER NOT NULL, precision TEXT NOT NULL, rows INTEGER NOT NULL)",
+    "CREATE TABLE makers (settings TEXT PRIMARY KEY, facts TEXT NOT NULL)",
+    "CREATE TABLE documents (id INTEGER PRIMARY KEY, settings TEXT NOT NULL, label TEXT NOT NULL,"
+    " record TEXT NOT NULL, seal TEXT NOT NULL, UNIQUE (settings, label))",
+    # With the count kept apart, rows that a damaged page hides are missed.
+    "CREATE TRIGGER put AFTER INSERT ON documents BEGIN UPDATE about SET rows = rows + 1; END",
+    "CREATE TRIGGER dropped AFTER DELETE ON documents BEGIN UPDATE about SET rows = rows - 1; END",
+)
 _PUT = """
 INSERT INTO documents (settings, label, record, seal) VALUES (?, ?, ?, ?)
 ON CONFLICT (settings, label) DO UPDATE SET record = excluded.record, seal = excluded.seal
@@ -122,9 +124,9 @@ class Catalog:
         """Make it unless it is there; returns the precision it has. Raises IndexFolderError."""
         with self._connected("rwc") as connection, _transaction(connection):
             if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-                for statement in _TABLES.split(";"):
+                for statement in _SCHEMA:
                     connection.execute(statement)
-                connection.execute("INSERT INTO about VALUES (?, ?)", (FORMAT, precision))
+                connection.execute("INSERT INTO about VALUES (?, ?, 0)", (FORMAT, precision))
             return self._about(connection)
 
     def precision(self) -> str:
@@ -139,7 +141,10 @@ class Catalog:
             return {settings: _facts(facts) for settings, facts in rows}
 
     def rows(self) -> list[Row]:
-        """All documents, in the order in which they were first indexed."""
+        """All documents, in the order in which they were first indexed.
+
+        Those that are damaged stand among them; one at the end stands for all whose place is lost.
+        """
         with self._connected("rw") as connection:
             return _rows(connection)
 
@@ -151,7 +156,8 @@ class Catalog:
 
     def _about(self, connection: sqlite3.Connection) -> str:
         try:
-            version, precision = connection.execute("SELECT * FROM about").fetchone()
+            about = connection.execute("SELECT format, precision FROM about").fetchone()
+            version, precision = about
         except (sqlite3.OperationalError, TypeError):
             raise not_an_index(self.folder) from None
         if version != FORMAT:
@@ -174,10 +180,10 @@ class Catalog:
                 connection.execute("PRAGMA synchronous = EXTRA")
                 connection.text_factory = _text
                 yield connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: damage in a message
             raise self._translated(error) from error
 
-    def _translated(self, error: sqlite3.Error) -> IndexFolderError:
+    def _translated(self, error: Exception) -> IndexFolderError:
         if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
             return full(self.folder)
         return IndexFolderError(
@@ -213,6 +219,10 @@ class Writer:
         statement = "DELETE FROM documents WHERE id = ? AND seal = ?"
         return self._connection.execute(statement, (row.id, row.seal)).rowcount
 
+    def recount(self) -> None:
+        """Call what is there all there is, damage being dealt with."""
+        self._connection.execute("UPDATE about SET rows = (SELECT count(*) FROM documents)")
+
     def drop_makers(self) -> None:
         """Forget models that no document is left of."""
         self._connection.execute(
@@ -243,7 +253,14 @@ def _rows(connection: sqlite3.Connection) -> list[Row]:
     found = connection.execute(
         "SELECT id, settings, label, record, seal FROM documents ORDER BY id"
     ).fetchall()
-    return [Row(row[0], row[1], _opened(*row[1:]), row[4]) for row in found]
+    rows = []
+    places: dict[str, int] = {}
+    for place, (number, *row) in enumerate(found):
+        # A damaged page may show one line twice and hide another behind it.
+        twice = places.setdefault(row[3], place) != place
+        rows.append(Row(number, row[0], None if twice else _opened(*row), row[3]))
+    count = connection.execute("SELECT max(rows) FROM about").fetchone()[0]
+    return rows if count == len(rows) else [*rows, Row(-1, "", None, "")]
 
 
 def _seal(settings: str, label: str, record: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from sightrank.engine.catalog import FILE, Catalog, Record, Row
 from sightrank.engine.precision import check_precision
 from sightrank.engine.prefix_cache import prefix_key
-from sightrank.engine.prefix_store import PrefixStore, translated
+from sightrank.engine.prefix_store import ENTRIES, UNFINISHED, PrefixStore, translated
 from sightrank.errors import (
     DamageWarning,
     IndexFolderError,
@@ -24,6 +24,8 @@ from sightrank.errors import (
 from sightrank.inputs.files import FileLimits
 from sightrank.inputs.pdf import page_count
 
+OWN = {FILE, f"{FILE}-journal", ENTRIES, UNFINISHED}
+"""What lies in an index folder."""
 Facts = Mapping[str, Any]
 Progress = Callable[[int, int], None]
 
@@ -142,7 +144,7 @@ class Index:
         seen: dict[str, str | None] = {}
         for done, row in enumerate(rows, start=1):
             if row.record is None:
-                problems[f"line {row.id}"] = f"it is damaged in {FILE}"
+                problems[f"line {row.id if row.id > 0 else done}"] = f"it is damaged in {FILE}"
                 continue
             name = self._name(row.settings, row.record)
             if name not in seen:
@@ -168,6 +170,7 @@ class Index:
         with self._catalog.writing() as writer:
             num_other, num_gone = (sum(map(writer.drop, kind)) for kind in (other, gone))
             writer.drop_makers()
+            writer.recount()
             held = {self._name(row.settings, row.record) for row in writer.rows() if row.record}
             unheld = [name for name, _ in self.store.entries() if name not in held]
             freed = sum(map(self.store.remove, unheld)) + self.store.clean()
@@ -188,8 +191,8 @@ class Index:
         whole = [(row.settings, row.record) for row in rows if row.record is not None]
         if len(whole) < len(rows):
             warnings.warn(
-                f"{len(rows) - len(whole)} lines of {self.path / FILE} are damaged: they are left"
-                " out. Index the documents again.",
+                f"Lines of {self.path / FILE} are damaged, {len(rows) - len(whole)} or more: they"
+                " are left out. Prune the index, then index its documents again.",
                 DamageWarning,
                 stacklevel=3,
             )
@@ -228,7 +231,7 @@ def _short(value: Any) -> str:
 def _check_free(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise IndexFolderError(f"{folder} is a file.", "Give a folder, new or empty.")
-    if folder.is_dir() and not (folder / FILE).exists() and any(folder.iterdir()):
+    if folder.is_dir() and any(path.name not in OWN for path in folder.iterdir()):
         raise IndexFolderError(
             f"{folder} holds other things than an index.", "Give a folder, new or empty."
         )

@@ -84,7 +84,7 @@ class PrefixStore:
         path = self.path(name)
         with translated(self.folder):
             if not path.exists():
-                self._write(path, sealed(tensors))
+                self._write(path, sealed(tensors, name))
             return path.stat().st_size
 
     def entries(self) -> Iterator[tuple[str, int]]:
@@ -95,7 +95,7 @@ class PrefixStore:
     def damage(self, name: str) -> str | None:
         """What is wrong with an entry, read as a whole; None if nothing is."""
         try:
-            tensors(mapped(self.path(name)), check=True)
+            read_sealed(mapped(self.path(name)), name, check=True)
         except FileNotFoundError:
             return "it is missing"
         except (OSError, ValueError) as error:
@@ -117,7 +117,7 @@ class PrefixStore:
         found = path.stat()
         content = mapped(path)
         mark = (name, found.st_ino, found.st_mtime_ns)
-        loaded = tensors(content, check=mark not in self._whole)
+        loaded = read_sealed(content, name, check=mark not in self._whole)
         self._whole.add(mark)
         if len(content) < MAPPED_FROM:
             return {key: tensor.clone() for key, tensor in loaded.items()}
@@ -139,14 +139,14 @@ class PrefixStore:
         _sync(path.parent)  # the name is as durable as the content before it is acknowledged
 
 
-def sealed(named: Mapping[str, Tensor]) -> bytes:
-    """A safetensors file whose header carries the checksum of the whole file.
+def sealed(tensors: Mapping[str, Tensor], name: str) -> bytes:
+    """A safetensors file whose header carries the entry's name and the whole file's checksum.
 
     The checksum is the SHA-256 of the file with zeros in the checksum's place, so the header is
     covered as well: a changed shape is found like a changed number.
     """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
-    content = save(plain, {"checksum": _UNSET})
+    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    content = save(plain, {"name": name, "checksum": _UNSET})
     checksum = hashlib.sha256(content).hexdigest()
     return content.replace(_UNSET.encode(), checksum.encode(), 1)
 
@@ -162,8 +162,10 @@ def mapped(path: Path) -> Tensor:
         raise ValueError(str(error).splitlines()[0]) from None
 
 
-def tensors(content: Tensor, *, check: bool) -> dict[str, Tensor]:
+def read_sealed(content: Tensor, name: str, *, check: bool) -> dict[str, Tensor]:
     """The tensors in a sealed file's bytes, as views. Raises ValueError for a damaged one.
+
+    `check` computes the checksum.
 
     The layout is safetensors': the header's length in 8 bytes, the header in JSON, the numbers.
     """
@@ -173,11 +175,13 @@ def tensors(content: Tensor, *, check: bool) -> dict[str, Tensor]:
     header = content[8 : 8 + size].numpy().tobytes()
     if check:
         _check(content, header)
+    fields = json.loads(header)
+    if fields.pop("__metadata__")["name"] != name:
+        raise ValueError("it is the entry of another document")
     body = content[8 + size :]
     return {
-        name: body[slice(*field["data_offsets"])].view(_DTYPES[field["dtype"]]).view(field["shape"])
-        for name, field in json.loads(header).items()
-        if name != "__metadata__"
+        key: body[slice(*field["data_offsets"])].view(_DTYPES[field["dtype"]]).view(field["shape"])
+        for key, field in fields.items()
     }
 
 

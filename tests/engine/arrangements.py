@@ -44,18 +44,22 @@ def ask(
     return answer
 
 
-def main(checkpoint: str, dtype: str, path: str) -> None:
-    """Print {arrangement: {kind: logits}} out of an index alone."""
-    index = Index(path)
-    answers: dict[str, dict[str, list[float]]] = {}
+def main(checkpoint: str, jobs: list[str]) -> None:
+    """Print {job: {arrangement: {kind: logits}}} out of indexes alone; a job is DTYPE:PATH."""
+    print(json.dumps({job: answers(Path(checkpoint), *job.split(":", 1)) for job in jobs}))
+
+
+def answers(checkpoint: Path, dtype: str, path: str) -> dict[str, dict[str, list[float]]]:
+    """{arrangement: {kind: logits}} out of an index alone."""
+    index, found = Index(path), {}
     for arrangement in ARRANGEMENTS:
-        ranker = load(Path(checkpoint), dtype, config(arrangement))
+        ranker = load(checkpoint, dtype, config(arrangement))
         forbid_images(ranker)
         documents = indexed(ranker, index)
-        answers[arrangement] = {
+        found[arrangement] = {
             kind: ask(ranker, documents, arrangement, kind, index.store).tolist() for kind in KINDS
         }
-    print(json.dumps(answers))
+    return found
 
 
 def forbid_images(ranker: Reranker) -> None:
@@ -64,4 +68,4 @@ def forbid_images(ranker: Reranker) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2:])

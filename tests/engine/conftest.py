@@ -194,3 +194,13 @@ def indexed(ranker: Reranker, index: Index) -> dict[str, Known]:
     records = index.records(ranker.engine.settings, ranker.facts())
     found = known(index, records, ranker.encoder, Failures("raise"))
     return dict(zip(KINDS, found.values(), strict=True))
+
+
+@pytest.fixture
+def ranker(checkpoint: Path) -> Reranker:
+    return load(checkpoint)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pages.index"

@@ -28,23 +28,24 @@ STATES = ("cold", "warm", "evicted", *FROM_DISK, *IN_NEW_PROCESS)
 Answers = dict[str, dict[str, list[float]]]
 
 
-def in_new_process(bench: Bench, precision: Precision) -> Answers:
-    arguments = [bench.checkpoint, bench.dtype, bench.index(precision).path]
+@pytest.fixture(scope="session")
+def elsewhere(bench: Bench, bfloat_bench: Bench) -> dict[str, Answers]:
+    """What a new process finds in the indexes, by state, and by "bfloat16"."""
+    jobs = {
+        state: f"float32:{bench.index(precision).path}"
+        for state, precision in IN_NEW_PROCESS.items()
+    }
+    jobs["bfloat16"] = f"bfloat16:{bfloat_bench.index('exact').path}"
     found = subprocess.run(
-        [sys.executable, "-m", arrangements.__name__, *map(str, arguments)],
+        [sys.executable, "-m", arrangements.__name__, str(bench.checkpoint), *jobs.values()],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert found.returncode == 0, found.stderr
-    answers: Answers = json.loads(found.stdout)
-    return answers
-
-
-@pytest.fixture(scope="session")
-def elsewhere(bench: Bench) -> dict[str, Answers]:
-    return {state: in_new_process(bench, held) for state, held in IN_NEW_PROCESS.items()}
+    answers: dict[str, Answers] = json.loads(found.stdout)
+    return {state: answers[job] for state, job in jobs.items()}
 
 
 def answer(bench: Bench, state: str, arrangement: str, kind: str) -> NDArray[np.float64]:
@@ -90,9 +91,11 @@ def test_bfloat16_gives_the_same_order(
     same_order(np.array([bench.truth[kind] for kind in KINDS]), found)
 
 
-def test_bfloat16_gives_the_same_order_in_a_new_process(bench: Bench, bfloat_bench: Bench) -> None:
+def test_bfloat16_gives_the_same_order_in_a_new_process(
+    bench: Bench, elsewhere: dict[str, Answers]
+) -> None:
     truth = np.array([bench.truth[kind] for kind in KINDS])
-    for by_kind in in_new_process(bfloat_bench, "exact").values():
+    for by_kind in elsewhere["bfloat16"].values():
         same_order(truth, np.array([by_kind[kind] for kind in KINDS]))
 
 
