@@ -59,9 +59,15 @@ class Record:
 
     @property
     def label(self) -> str:
-        """What a newer version of the same document replaces it by: its name, else its content."""
-        said = self.digest if self.name is None else f"name {self.name}"
-        return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+        """What makes it the same document when its content has changed: its name and files.
+
+        The files, because the same name means another file elsewhere; text beside files, because
+        two captions of one picture are two documents. Without name and files it is its content.
+        """
+        files = [(str(path), pages) for path, pages in self.sources]
+        texts = [part["text"] for part in self.parts if "text" in part] if files else []
+        said = [self.name, files, texts] if files or self.name is not None else self.digest
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     @property
     def document(self) -> Document:

@@ -11,7 +11,7 @@ from sightrank.engine.catalog import Record, from_part
 from sightrank.engine.engine import Engine, Known, cost
 from sightrank.engine.index import Facts, Index, Progress
 from sightrank.engine.precision import Precision, Shape, packed_bytes
-from sightrank.errors import IndexFolderError, SightrankError
+from sightrank.errors import IndexFolderError, InputError, OptionError, SightrankError
 from sightrank.inputs.load import describe
 from sightrank.inputs.segments import Encoder, Segment
 from sightrank.types import Document
@@ -46,15 +46,25 @@ class Indexing:
         """Documents by their place in the request, not acknowledged yet."""
         self.segments: dict[str, Segment] = {}
         """By digest, those that the index lacks."""
+        self.labels: dict[str, str] = {}
+        """Of all documents taken, with their digests."""
         self.computed = 0
 
     def take(self, place: int, document: Document, segment: Segment) -> None:
-        """Let one wait; what would not fit beside it is written first."""
+        """Let one wait; what would not fit beside it is written first.
+
+        Raises OptionError for a second document of the same name: the first would be replaced.
+        """
+        record = to_record(document, segment)
+        if self.labels.setdefault(record.label, segment.digest) != segment.digest:
+            raise OptionError(
+                f"Two documents are named {describe(document)}.", "Give each a name of its own."
+            )
         missing = not self.index.store.has(self.engine.key(segment))
         used = sum(map(cost, self.segments.values()))
         if missing and used and used + cost(segment) > self.engine.config.batch_tokens:
             self.flush()
-        self.waiting[place] = document, to_record(document, segment)
+        self.waiting[place] = document, record
         if missing:
             self.segments[segment.digest] = segment
         if len(self.waiting) >= MOST_WAITING:
@@ -71,6 +81,7 @@ class Indexing:
         self.computed += len(entries)
         for place, (document, record) in waiting.items():
             if record in lacking:  # pruned by another process since it was looked for
+                del self.labels[record.label]
                 self.take(place, document, self.encoder.document(document))
 
 
@@ -111,11 +122,9 @@ def add_documents(
     for place, value in enumerate(documents):
         try:
             document = Document.of(value)
-            segment = encoder.document(document)
-        except SightrankError as error:
+            run.take(place, document, encoder.document(document))
+        except (InputError, OptionError) as error:
             failures(place, error)
-        else:
-            run.take(place, document, segment)
         if progress:
             progress(place + 1 - len(run.waiting), len(documents))
     while run.waiting:

@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 import safetensors.torch
 
+from sightrank.engine import prefix_store
 from sightrank.engine.index import Index
 from sightrank.errors import DamageWarning, IndexFolderError, OptionError, OtherModelError
 from sightrank.reranker import Reranker
@@ -197,3 +198,44 @@ def test_an_entry_is_a_safetensors_file(ranker: Reranker, path: Path) -> None:
         "keys": shape,
         "values": shape,
     }
+
+
+def open_files() -> int:
+    """How many this process has open; 0 on systems that do not say."""
+    return sum(1 for _ in Path("/proc").glob("self/fd/*"))
+
+
+def test_large_entries_are_mapped_and_outlive_their_file(
+    ranker: Reranker, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefix_store, "MAPPED_FROM", 0)
+    documents = texts(3)
+    ranker.index(documents, path)
+    opened, reader = Index(path), load(Path(ranker.name))
+    files = open_files()
+    first = reader.rank(QUERY, index=opened)
+    assert open_files() == files, "a mapping keeps no file open"
+    if files:
+        assert str(path) in Path("/proc/self/maps").read_text(encoding="utf-8")
+    for entry in entries(path):
+        entry.unlink()
+    again = reader.rank(QUERY, index=opened)
+    assert [hit.logit for hit in again] == [hit.logit for hit in first]
+    assert {hit.document.name: hit.logit for hit in again} == pytest.approx(
+        {document.name: ranker.score_one(QUERY, document) for document in documents}, abs=ENGINE
+    )
+
+
+def test_an_entry_that_changed_since_it_was_read_is_checked_again(
+    ranker: Reranker, path: Path
+) -> None:
+    (document,) = texts(1)
+    ranker.index([document], path)
+    opened, key = Index(path), ranker.engine.key(ranker.encoder.document(document))
+    assert opened.store.read(key) is not None
+    (entry,) = entries(path)
+    damaged = bytearray(entry.read_bytes())
+    damaged[-1] ^= 1
+    entry.write_bytes(damaged)
+    with pytest.warns(DamageWarning, match="checksum"):
+        assert opened.store.read(key) is None

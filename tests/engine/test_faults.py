@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 import pytest
 
 from sightrank.engine.index import Index, Pruned
-from sightrank.errors import DiskFullError
+from sightrank.errors import DiskFullError, IndexFolderError
 from sightrank.reranker import Reranker
 from sightrank.types import Document
 from tests.engine import forks
@@ -158,6 +158,16 @@ def test_a_disk_that_is_really_full(checkpoint: Path, small_disk: Path) -> None:
     assert Index(path).verify() == {}
     assert len(Index(path)) > 5
     check_scores(ranker, path, documents[: len(Index(path))])
+
+
+def test_a_read_only_index_is_ranked_from(ranker: Reranker, small_disk: Path) -> None:
+    path, documents = small_disk / "pages.index", texts(3)
+    ranker.index(documents, path)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    check_scores(ranker, path, documents)
+    assert Index(path).verify() == {}
+    with pytest.raises(IndexFolderError, match="cannot be"):
+        ranker.index(texts(4), path)
 
 
 def test_a_full_disk_under_the_catalog(
