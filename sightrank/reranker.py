@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -90,18 +90,21 @@ class Reranker:
         """
         if top_k is not None and top_k < 1:
             raise OptionError(f"top_k is {top_k}.", "It must be at least 1, or None for all.")
+        if (documents is None) == (index is None):
+            raise OptionError("rank takes documents or an index.", "Give one of the two.")
         asked, failures = Query.of(query), Failures(on_error)
         suffix = self.encoder.query(asked)
         opened = None if index is None else Index.of(index)
-        items, segments = self._found(documents, opened, failures)
+        document_of, segments = self._found(documents, opened, failures)
         pairs = self._pairs(segments, [suffix], [(0, place) for place in segments])
         order = {place: at for at, place in enumerate(segments)}
         store = opened.store if opened else None
         logits = self.engine.score(list(segments.values()), [suffix], pairs, progress, store)
-        scored = [place for place in segments if place not in failures.places]
+        lost = {place for place, _ in failures.all}
+        scored = [place for place in segments if place not in lost]
         best = sorted(scored, key=lambda place: -logits[order[place]])[:top_k]
         hits = tuple(
-            RankedDocument(rank, place, self.probability(value), value, items[place])
+            RankedDocument(rank, place, self.probability(value), value, document_of(place))
             for rank, place in enumerate(best, start=1)
             for value in [float(logits[order[place]])]
         )
@@ -232,14 +235,12 @@ class Reranker:
 
     def _found(
         self, documents: Sequence[Document | Any] | None, index: Index | None, failures: Failures
-    ) -> tuple[dict[int, Document], dict[int, Segment | Known]]:
-        """Documents by place, and what is scored of them, either given or out of an index."""
-        if (documents is None) == (index is None):
-            raise OptionError("rank takes documents or an index.", "Give one of the two.")
+    ) -> tuple[Callable[[int], Document], dict[int, Segment | Known]]:
+        """The document of a place, and what is scored of each, either given or out of an index."""
         if index is not None:
             records = index.records(self.engine.settings, self.facts())
-            places = dict(enumerate(record.document for record in records))
-            return places, dict(known(index, records, self.encoder, failures))
+            found = known(index, records, self.encoder, failures)
+            return lambda place: records[place].document, dict(found)
         items: dict[int, Document] = {}
         segments: dict[int, Segment | Known] = {}
         for place, value in enumerate(documents or ()):
@@ -248,7 +249,7 @@ class Reranker:
                 segments[place] = self.encoder.document(items[place])
             except SightrankError as error:
                 failures(place, error)
-        return items, segments
+        return items.__getitem__, segments
 
     def _pairs(
         self,

@@ -154,6 +154,14 @@ class Catalog:
         with self._connected("rw") as connection:
             return _rows(connection)
 
+    def version(self) -> bytes:
+        """Changes with every change to the catalog: SQLite's counter, in the header of its file."""
+        try:
+            with (self.folder / FILE).open("rb") as file:
+                return file.read(28)[24:]
+        except OSError:
+            raise not_an_index(self.folder) from None
+
     @contextmanager
     def writing(self) -> Iterator[Writer]:
         """Hold the one lock of the index; what was put is acknowledged when the block ends."""
@@ -190,8 +198,14 @@ class Catalog:
             raise self._translated(error) from error
 
     def _translated(self, error: Exception) -> IndexFolderError:
-        if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+        code = getattr(error, "sqlite_errorname", "")
+        if code == "SQLITE_FULL":
             return full(self.folder)
+        if code.startswith("SQLITE_BUSY"):
+            return IndexFolderError(
+                f"Another process has been writing to {self.folder} for {PATIENCE:g} s.",
+                "Wait for it, or end it: an index can be stopped at any time.",
+            )
         return IndexFolderError(
             f"{self.folder / FILE} cannot be used: {error}.",
             "If it is damaged, remove that file and index the documents again: what was"

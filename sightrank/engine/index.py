@@ -63,6 +63,7 @@ class Index:
         self._catalog = Catalog(self.path)
         self.precision = check_precision(self._catalog.precision())
         self.store = PrefixStore(self.path, self.precision)
+        self._read: tuple[bytes, list[Row]] = (b"", [])
 
     @classmethod
     def create(cls, path: str | Path, precision: str | None = None) -> Index:
@@ -187,7 +188,10 @@ class Index:
 
     def _rows(self) -> list[tuple[str, Record]]:
         """(settings, record) of all whole lines. Warns of damaged ones."""
-        rows = self._catalog.rows()
+        version = self._catalog.version()
+        if version != self._read[0]:
+            self._read = version, self._catalog.rows()
+        rows = self._read[1]
         whole = [(row.settings, row.record) for row in rows if row.record is not None]
         if len(whole) < len(rows):
             warnings.warn(

@@ -98,11 +98,6 @@ class Failures:
             raise error
         self.all.append((place, error))
 
-    @property
-    def places(self) -> set[int]:
-        """Of the documents that failed."""
-        return {place for place, _ in self.all}
-
 
 def add_documents(
     engine: Engine,

@@ -125,8 +125,10 @@ class PrefixStore:
 
     def _write(self, path: Path, content: bytes) -> None:
         unfinished = self.folder / UNFINISHED / f"{path.stem}.{os.getpid()}"
-        unfinished.parent.mkdir(exist_ok=True)
-        path.parent.mkdir(exist_ok=True, parents=True)
+        for folder in (unfinished.parent, path.parent.parent, path.parent):
+            if not folder.exists():
+                folder.mkdir()
+                _sync(folder.parent)
         try:
             with unfinished.open("wb") as file:
                 file.write(content)

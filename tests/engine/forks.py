@@ -23,6 +23,8 @@ from tests.engine.conftest import load
 KILLS = 50
 NEW = 4
 """Documents that each run adds to those of the run before."""
+RECENT = 24
+"""Documents of a run: what the last ones that were killed have left is taken up."""
 STEPS = 60
 """Of the file system that a run of NEW documents takes, about."""
 
@@ -39,9 +41,11 @@ def killed(checkpoint: Path, path: Path) -> dict[str, object]:
     """
     ranker, chance = load(checkpoint, engine=EngineConfig(batch_tokens=64)), random.Random(0)
     lost: list[str] = []
-    acknowledged, died, run, seconds = 0, 0, 0, 0.1
+    acknowledged: set[str] = set()
+    died, run, seconds = 0, 0, 0.1
     while died < KILLS and run < 4 * KILLS:
-        documents = texts(NEW * (run + 1))
+        run += 1
+        documents = texts(NEW * run)[-RECENT:]
         reader, writer = os.pipe()
         step = chance.randrange(STEPS) if run % 2 else None
         start = time.perf_counter()
@@ -52,14 +56,13 @@ def killed(checkpoint: Path, path: Path) -> dict[str, object]:
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         with os.fdopen(reader, "rb") as pipe:
-            said = [int(line) for line in pipe.read().split()]
-        acknowledged = max([acknowledged, *said])
+            said = max(0, 0, *(int(line) for line in pipe.read().split()))
+        acknowledged |= {str(document.name) for document in documents[:said]}
         died += os.WIFSIGNALED(status)
         if os.WIFEXITED(status):
             seconds = time.perf_counter() - start
-        lost += missing(path, documents[:acknowledged])
-        run += 1
-    return {"acknowledged": acknowledged, "lost": lost, "died": died, "documents": NEW * run}
+        lost += missing(path, acknowledged)
+    return {"acknowledged": len(acknowledged), "lost": lost, "died": died, "documents": NEW * run}
 
 
 def index(
@@ -82,13 +85,12 @@ def index(
     ranker.index(documents, path, progress=say)
 
 
-def missing(path: Path, documents: list[Document]) -> list[str]:
-    """Names of acknowledged documents that the index does not hold whole."""
-    if not documents:
+def missing(path: Path, acknowledged: set[str]) -> list[str]:
+    """Names of acknowledged documents that the index does not hold with an entry."""
+    if not acknowledged:
         return []
-    opened = Index(path)
-    there = {held.record.name for held in opened.documents() if held.num_bytes}
-    return [str(document.name) for document in documents if document.name not in there]
+    there = {held.record.name for held in Index(path).documents() if held.num_bytes}
+    return sorted(acknowledged - there)
 
 
 def crowd(checkpoint: Path, path: Path) -> dict[str, object]:
@@ -104,7 +106,10 @@ def crowd(checkpoint: Path, path: Path) -> dict[str, object]:
     statuses = [os.waitpid(writer, 0)[1] for writer in writers]
     os.kill(pruner, signal.SIGKILL)
     os.waitpid(pruner, 0)
-    return {"statuses": statuses, "lost": missing(path, everything)}
+    return {
+        "statuses": statuses,
+        "lost": missing(path, {str(document.name) for document in everything}),
+    }
 
 
 def write_one_by_one(ranker: Reranker, path: Path, documents: list[Document]) -> None:

@@ -15,6 +15,7 @@ from typing import IO, Any, cast
 
 import pytest
 
+from sightrank.engine import catalog
 from sightrank.engine.index import Index, Pruned
 from sightrank.errors import DiskFullError, IndexFolderError
 from sightrank.reranker import Reranker
@@ -61,6 +62,20 @@ def test_writers_at_once_and_someone_pruning(
     assert len(entries(path)) == 24
     assert Index(path).verify() == {}
     check_scores(ranker, path, texts(24))
+
+
+def test_a_writer_that_never_ends_is_an_error_in_the_end(
+    ranker: Reranker, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranker.index(texts(1), path)
+    monkeypatch.setattr(catalog, "PATIENCE", 0.1)
+    with (
+        catalog.Catalog(path).writing(),
+        pytest.raises(IndexFolderError, match=r"has been writing .+ for 0\.1 s"),
+    ):
+        check_scores(ranker, path, texts(1))  # reading goes on meanwhile
+        ranker.index(texts(2), path)
+    check_scores(ranker, path, texts(1))
 
 
 def test_an_entry_pruned_between_finding_it_and_naming_it_is_made_again(
