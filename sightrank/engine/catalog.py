@@ -169,11 +169,10 @@ class Catalog:
             yield Writer(connection)
 
     def _about(self, connection: sqlite3.Connection) -> str:
-        try:
-            about = connection.execute("SELECT format, precision FROM about").fetchone()
-            version, precision = about
-        except (sqlite3.OperationalError, TypeError):
-            raise not_an_index(self.folder) from None
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone():
+            raise not_an_index(self.folder)  # someone was killed on making it
+        found = connection.execute("SELECT format, precision FROM about").fetchone()
+        version, precision = found or (None, None)
         if version != FORMAT:
             raise IndexFolderError(
                 f"{self.folder} has format {version}, this version reads {FORMAT}.",
@@ -206,11 +205,16 @@ class Catalog:
                 f"Another process has been writing to {self.folder} for {PATIENCE:g} s.",
                 "Wait for it, or end it: an index can be stopped at any time.",
             )
-        return IndexFolderError(
-            f"{self.folder / FILE} cannot be used: {error}.",
-            "If it is damaged, remove that file and index the documents again: what was"
-            " computed for them is in the folder and is found again.",
+        hints = {
+            "SQLITE_READONLY": "Check that the folder is yours to change.",
+            "SQLITE_IOERR": "Check the disk and your quota. What was acknowledged is kept.",
+        }
+        damaged = (
+            "If it is damaged, remove that file and index the documents again: what was computed"
+            " for them is in the folder and is found again."
         )
+        hint = next((hints[kind] for kind in hints if code.startswith(kind)), damaged)
+        return IndexFolderError(f"{self.folder / FILE} cannot be used: {error}.", hint)
 
 
 class Writer:

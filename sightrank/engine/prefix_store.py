@@ -154,7 +154,11 @@ def sealed(tensors: Mapping[str, Tensor], name: str) -> bytes:
 
 
 def mapped(path: Path) -> Tensor:
-    """A file's bytes (n,), memory-mapped, without a file left open."""
+    """A file's bytes (n,), memory-mapped, without a file left open.
+
+    Removing the file does no harm to that. Cutting it in place, which nothing here ever does, ends
+    a process that reads the lost part, as with any mapping.
+    """
     size = path.stat().st_size
     if size < 8:
         raise ValueError(f"it has {size} bytes")

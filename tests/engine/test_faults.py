@@ -185,6 +185,15 @@ def test_a_read_only_index_is_ranked_from(ranker: Reranker, small_disk: Path) ->
         ranker.index(texts(4), path)
 
 
+def test_a_folder_whose_maker_was_killed_at_once_is_taken_up(ranker: Reranker, path: Path) -> None:
+    path.mkdir()
+    (path / "catalog.sqlite").touch()
+    with pytest.raises(IndexFolderError, match="is not an index"):
+        Index(path)
+    ranker.index(texts(2), path)
+    check_scores(ranker, path, texts(2))
+
+
 def test_a_full_disk_under_the_catalog(
     ranker: Reranker, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
