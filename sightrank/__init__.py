@@ -14,11 +14,13 @@ from sightrank._version import VERSION as __version__
 
 if TYPE_CHECKING:
     from sightrank.config import EngineConfig, InputConfig
+    from sightrank.engine.index import Index
     from sightrank.errors import SightrankError
     from sightrank.reranker import Reranker
     from sightrank.types import Document, Query, RankedDocument, Ranking
 
 _HOMES = {
+    "Index": "sightrank.engine.index",
     "Reranker": "sightrank.reranker",
     "Document": "sightrank.types",
     "Query": "sightrank.types",
@@ -32,6 +34,7 @@ _HOMES = {
 __all__ = [
     "Document",
     "EngineConfig",
+    "Index",
     "InputConfig",
     "Query",
     "RankedDocument",

@@ -79,3 +79,23 @@ class HubUnavailableError(CheckpointError):
 
 class MissingExtraError(SightrankError):
     """A feature whose optional packages are not installed."""
+
+
+class IndexFolderError(SightrankError):
+    """A folder that is no index, or one that cannot be read or written."""
+
+
+class OtherModelError(IndexFolderError):
+    """An index without documents of the model and settings that ask for them."""
+
+    status = 409
+
+
+class DiskFullError(IndexFolderError):
+    """No room for what an index was to hold; what was acknowledged before is there."""
+
+    status = 507
+
+
+class DamageWarning(UserWarning):
+    """Part of an index is not as it was written: it is made again or left out, never used."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from sightrank import weights
 from sightrank.config import EngineConfig, InputConfig, ModelConfig
-from sightrank.engine.engine import Engine, Pair, Progress
+from sightrank.engine.engine import Engine, Known, Pair, Progress
+from sightrank.engine.index import Index
+from sightrank.engine.indexing import Failures, OnError, Report, add_documents, estimate, known
+from sightrank.engine.precision import Precision, Shape
 from sightrank.engine.runner import Runner
 from sightrank.errors import OptionError, SightrankError
 from sightrank.inputs.load import FileLimits
@@ -25,7 +28,6 @@ from sightrank.inputs.tokenizer import Tokenizer
 from sightrank.types import Document, Image, Query, RankedDocument, Ranking, Text
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-OnError = Literal["raise", "skip"]
 
 
 class Reranker:
@@ -72,32 +74,73 @@ class Reranker:
     def rank(
         self,
         query: Query | Any,
-        documents: Sequence[Document | Any],
+        documents: Sequence[Document | Any] | None = None,
         top_k: int | None = None,
         *,
+        index: Index | str | Path | None = None,
         on_error: OnError = "raise",
         progress: Progress | None = None,
     ) -> Ranking:
-        """Order `documents` by relevance to `query`, best first, ties in the order given.
+        """Order `documents`, or all that `index` holds, by relevance to `query`, best first.
 
-        Both may be anything `Query.of` and `Document.of` take. With on_error="skip" documents
-        that cannot be read are left out and listed in `Ranking.failures`.
+        Query and documents may be anything `Query.of` and `Document.of` take; ties keep the order
+        given, in an index the order of indexing. With on_error="skip" documents that cannot be read
+        are left out and listed in `Ranking.failures`. Of an index no file is read; one opened as
+        `Index(path)` serves many rankings best. Raises OtherModelError for another model's index.
         """
         if top_k is not None and top_k < 1:
             raise OptionError(f"top_k is {top_k}.", "It must be at least 1, or None for all.")
-        asked = Query.of(query)
+        if (documents is None) == (index is None):
+            raise OptionError("rank takes documents or an index.", "Give one of the two.")
+        asked, failures = Query.of(query), Failures(on_error)
         suffix = self.encoder.query(asked)
-        items, segments, failures = self._encode(documents, on_error)
-        pairs = self._pairs(segments, [suffix], [(0, index) for index in segments])
-        order = {index: place for place, index in enumerate(segments)}
-        logits = self.engine.score(list(segments.values()), [suffix], pairs, progress)
-        best = sorted(segments, key=lambda index: -logits[order[index]])[:top_k]
+        opened = None if index is None else Index.of(index)
+        document_of, segments = self._found(documents, opened, failures)
+        pairs = self._pairs(segments, [suffix], [(0, place) for place in segments])
+        order = {place: at for at, place in enumerate(segments)}
+        store = opened.store if opened else None
+        logits = self.engine.score(list(segments.values()), [suffix], pairs, progress, store)
+        lost = {place for place, _ in failures.all}
+        scored = [place for place in segments if place not in lost]
+        best = sorted(scored, key=lambda place: -logits[order[place]])[:top_k]
         hits = tuple(
-            RankedDocument(rank, index, self.probability(value), value, items[index])
-            for rank, index in enumerate(best, start=1)
-            for value in [float(logits[order[index]])]
+            RankedDocument(rank, place, self.probability(value), value, document_of(place))
+            for rank, place in enumerate(best, start=1)
+            for value in [float(logits[order[place]])]
         )
-        return Ranking(asked, hits, _tokens(pairs, list(segments.values())), tuple(failures))
+        tokens = _tokens([pairs[order[place]] for place in scored], list(segments.values()))
+        return Ranking(asked, hits, tokens, tuple(failures.all))
+
+    def index(
+        self,
+        documents: Sequence[Document | Any],
+        path: str | Path,
+        precision: Precision | None = None,
+        *,
+        on_error: OnError = "raise",
+        progress: Progress | None = None,
+    ) -> Report:
+        """Run `documents` once and keep them in the folder `path`, for `rank(query, index=path)`.
+
+        `precision`: "exact" gives the scores of `rank`; "int8" takes half the space of bfloat16
+        for scores a little off; "features" a tenth, and the decoder runs again on ranking. None:
+        what the index has, "exact" for a new one. What the index holds already is not run again.
+        `progress` counts documents that are safe on disk. Raises DiskFullError, IndexFolderError.
+        """
+        index, failures = Index.create(path, precision), Failures(on_error)
+        return add_documents(
+            self.engine, self.encoder, index, self.facts(), documents, failures, progress
+        )
+
+    def estimate(self, documents: Sequence[Document | Any], precision: Precision) -> int | None:
+        """Bytes that an index of `documents` will take, judged by a few; None if none is readable."""
+        return estimate(self.encoder, Shape.of(self.config, self.dtype), documents, precision)
+
+    def facts(self) -> dict[str, Any]:
+        """Model and settings by name: what has to agree for an index to be of use."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        weights = {"model": self.name, "weights": self.fingerprint, "dtype": dtype}
+        return weights | self.encoder.facts()
 
     def score(
         self,
@@ -124,7 +167,9 @@ class Reranker:
         """Logits (pairs,) for (query index, document index) pairs; each document is run once."""
         asked = [self.encoder.query(Query.of(query)) for query in queries]
         needed = sorted({document for _, document in pairs})
-        segments = {index: self.encoder.document(Document.of(documents[index])) for index in needed}
+        segments: dict[int, Segment | Known] = {
+            index: self.encoder.document(Document.of(documents[index])) for index in needed
+        }
         made = self._pairs(segments, asked, pairs)
         return self.engine.score(list(segments.values()), asked, made, progress)
 
@@ -188,25 +233,27 @@ class Reranker:
     def _settings(self) -> str:
         return f"{self.fingerprint}/{self.dtype}/{self.encoder.settings()}"
 
-    def _encode(
-        self, documents: Sequence[Document | Any], on_error: OnError
-    ) -> tuple[dict[int, Document], dict[int, Segment], list[tuple[int, Exception]]]:
+    def _found(
+        self, documents: Sequence[Document | Any] | None, index: Index | None, failures: Failures
+    ) -> tuple[Callable[[int], Document], dict[int, Segment | Known]]:
+        """The document of a place, and what is scored of each, either given or out of an index."""
+        if index is not None:
+            records = index.records(self.engine.settings, self.facts())
+            found = known(index, records, self.encoder, failures)
+            return lambda place: records[place].document, dict(found)
         items: dict[int, Document] = {}
-        segments: dict[int, Segment] = {}
-        failures: list[tuple[int, Exception]] = []
-        for index, value in enumerate(documents):
+        segments: dict[int, Segment | Known] = {}
+        for place, value in enumerate(documents or ()):
             try:
-                items[index] = Document.of(value)
-                segments[index] = self.encoder.document(items[index])
+                items[place] = Document.of(value)
+                segments[place] = self.encoder.document(items[place])
             except SightrankError as error:
-                if on_error == "raise":
-                    raise
-                failures.append((index, error))
-        return items, segments, failures
+                failures(place, error)
+        return items.__getitem__, segments
 
     def _pairs(
         self,
-        segments: Mapping[int, Segment],
+        segments: Mapping[int, Segment | Known],
         queries: Sequence[Segment],
         pairs: Sequence[tuple[int, int]],
     ) -> list[Pair]:
@@ -256,7 +303,7 @@ def _distinct(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
     return distinct, [place[value if isinstance(value, str) else id(value)] for value in values]
 
 
-def _tokens(pairs: Sequence[Pair], segments: Sequence[Segment]) -> int:
+def _tokens(pairs: Sequence[Pair], segments: Sequence[Segment | Known]) -> int:
     """Prompt tokens of all pairs without the score token."""
     return sum(
         len(segments[pair.document]) - pair.suffix.rewind + len(pair.suffix) - 1 for pair in pairs

@@ -12,6 +12,7 @@ import typer
 from sightrank._version import VERSION
 from sightrank.cli.doctor import doctor
 from sightrank.cli.evaluate import evaluate
+from sightrank.cli.index import index
 from sightrank.cli.output import print_error
 from sightrank.cli.rank import rank
 from sightrank.errors import SightrankError
@@ -27,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(rank)
+app.command()(index)
 app.command()(doctor)
 app.command()(evaluate)
 

@@ -59,6 +59,14 @@ def expand(
     return Expanded(tuple(documents), tuple(failures))
 
 
+def counted_pages(path: Path) -> int:
+    """The number of pages of a PDF; what opens it is imported only here."""
+    from sightrank.inputs.load import FileLimits
+    from sightrank.inputs.pdf import page_count
+
+    return page_count(path, FileLimits())
+
+
 def _lines(content: bytes) -> list[Document]:
     """One passage a line, blank lines left out. Line N is named `-:N`, like a compiler's."""
     try:

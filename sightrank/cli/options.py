@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -54,8 +55,11 @@ def load(
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback (done, total) that draws a bar on stderr; None where stderr is no terminal."""
+def progress_bar(label: str, *, rate: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """A callback (done, total) that draws a bar on stderr; None where stderr is no terminal.
+
+    `rate` adds how many are done a second.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Left
@@ -64,7 +68,14 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
     if not console.is_terminal:
         yield None
         return
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), Left())
+    speed = [TextColumn("{task.fields[rate]}")] if rate else []
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), *speed, Left())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(label, total=None, rate="")
+        start = time.perf_counter()
+
+        def show(done: int, total: int) -> None:
+            each = done / max(time.perf_counter() - start, 1e-9)
+            bar.update(task, completed=done, total=total, rate=f"{each:.1f}/s" if done else "")
+
+        yield show

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from sightrank.errors import SightrankError
+from sightrank.errors import DamageWarning, InputError, SightrankError
 from sightrank.types import Document, Query, Ranking, Text
 
 SNIPPET = 160
@@ -102,6 +105,37 @@ def printable(text: str) -> str:
         char if char.isprintable() or char in _JOINERS else " " if char.isspace() else "\ufffd"
         for char in text
     )
+
+
+def readable_bytes(count: int) -> str:
+    """A number of bytes with a unit that suits it, in powers of 1000: 23.4 MB."""
+    power = min((len(str(count)) - 1) // 3, 5)
+    return f"{count / 1000**power:.1f} {'kMGTP'[power - 1]}B" if power else f"{count} bytes"
+
+
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Warnings about an index as plain lines on stderr, each one once."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"warning: {printable(str(message))}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DamageWarning)
+        warnings.showwarning = show
+        yield
+
+
+def nothing(count: int) -> InputError:
+    """No document is left to work on."""
+    return InputError(f"None of {count} documents could be read.", "The lines above say why.")
+
+
+def named(error: Exception, document: Document) -> SightrankError:
+    """The error with the document's name in its message."""
+    message, hint = getattr(error, "message", str(error)), getattr(error, "hint", "")
+    name = document.name or ""
+    return InputError(message if name in message else f"{name}: {message}", hint)
 
 
 def print_error(error: SightrankError, label: str = "error") -> None:

@@ -12,14 +12,16 @@ from typing import Annotated, BinaryIO, Literal, Protocol
 import typer
 
 from sightrank.cli import options
-from sightrank.cli.documents import STANDARD_INPUT, Expanded, PageCount, expand
+from sightrank.cli.documents import STANDARD_INPUT, Expanded, PageCount, counted_pages, expand
 from sightrank.cli.output import (
+    named,
+    nothing,
     print_error,
     print_json,
     print_table,
     ranking_json,
+    warnings_shown,
 )
-from sightrank.errors import InputError, SightrankError
 from sightrank.types import Document, Image, Query, Ranking
 
 
@@ -31,9 +33,10 @@ class Ranker(Protocol):
     def rank(
         self,
         query: Query,
-        documents: Sequence[Document],
+        documents: Sequence[Document] | None = None,
         top_k: int | None = None,
         *,
+        index: Path | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], None] | None = None,
     ) -> Ranking:
@@ -47,6 +50,7 @@ class Request:
     query: Query
     documents: tuple[str, ...]
     top: int | None = None
+    index: Path | None = None
     whole: bool = False
     strict: bool = False
     json: bool = False
@@ -69,6 +73,10 @@ def rank(
     ] = None,
     query_image: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Ask with a picture instead of QUERY.")
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Rank what `sightrank index` put there, from disk."),
     ] = None,
     top: Annotated[
         int | None, typer.Option("--top", "-k", min=1, help="Show only the best TOP documents.")
@@ -93,21 +101,24 @@ def rank(
     sightrank rank "a red fox in snow" pictures/ notes/*.txt --top 5
     sightrank rank "who signed?" "contract.pdf#pages=2-5" --json
     sightrank rank --query-image sketch.png drawings/
+    sightrank rank "opening hours" --index pages.index
     grep -h . notes/*.txt | sightrank rank "opening hours"
 
     A document that cannot be read is named on stderr and left out; the others are ranked.
     """
     asked, arguments = _sides(query, documents or [], query_image)
-    if not arguments:
+    if index is not None and arguments:
+        raise typer.BadParameter("Give documents or --index, not both.", param_hint="--index")
+    if index is None and not arguments:
         if sys.stdin.isatty():
             raise typer.BadParameter(
                 "Give files, folders or globs, or passages on standard input.",
                 param_hint="DOCUMENT...",
             )
         arguments = [STANDARD_INPUT]
-    request = Request(asked, tuple(arguments), top, whole, strict, as_json)
+    request = Request(asked, tuple(arguments), top, index, whole, strict, as_json)
     load = partial(options.load, model, device, dtype, max_pixels, max_length)
-    raise typer.Exit(run(request, load, sys.stdin.buffer, _page_count))
+    raise typer.Exit(run(request, load, sys.stdin.buffer, counted_pages))
 
 
 def run(
@@ -117,11 +128,13 @@ def run(
 
     `load` is called once there is something to rank.
     """
+    if request.index is not None:
+        return _from_index(request, load)
     found = expand(request.documents, whole=request.whole, stdin=stdin, page_count=page_count)
     for failure in found.failures:
         print_error(failure, "left out")
     if not found.documents:
-        raise _nothing(len(found.failures))
+        raise nothing(len(found.failures))
     ranker = load()
     with options.progress_bar("ranking") as progress:
         ranking = ranker.rank(
@@ -130,28 +143,32 @@ def run(
     return _show(request, ranker.name, ranking, found)
 
 
+def _from_index(request: Request, load: Callable[[], Ranker]) -> int:
+    ranker = load()
+    with warnings_shown(), options.progress_bar("ranking") as progress:
+        ranking = ranker.rank(
+            request.query,
+            top_k=request.top,
+            index=request.index,
+            on_error="skip",
+            progress=progress,
+        )
+    return _show(request, ranker.name, ranking, Expanded((), ()))
+
+
 def _show(request: Request, model: str, ranking: Ranking, found: Expanded) -> int:
     for index, error in ranking.failures:
-        print_error(_named(error, found.documents[index]), "left out")
+        # Out of an index there are no documents to name: those errors do so themselves.
+        given = found.documents[index] if found.documents else Document.text("")
+        print_error(named(error, given), "left out")
     left_out = len(found.failures) + len(ranking.failures)
     if not ranking.hits:
-        raise _nothing(left_out)
+        raise nothing(left_out)
     if request.json:
         print_json(ranking_json(model, request.query, ranking))
     else:
         print_table(ranking)
     return 1 if request.strict and left_out else 0
-
-
-def _nothing(count: int) -> InputError:
-    return InputError(f"None of {count} documents could be read.", "The lines above say why.")
-
-
-def _named(error: Exception, document: Document) -> SightrankError:
-    """The error with the document's name in its message."""
-    message, hint = getattr(error, "message", str(error)), getattr(error, "hint", "")
-    name = document.name or ""
-    return InputError(message if name in message else f"{name}: {message}", hint)
 
 
 def _sides(
@@ -164,10 +181,3 @@ def _sides(
     if query is None:
         raise typer.BadParameter("Give a QUERY or --query-image.", param_hint="QUERY")
     return Query.text(query), list(documents)
-
-
-def _page_count(path: Path) -> int:
-    from sightrank.inputs.load import FileLimits
-    from sightrank.inputs.pdf import page_count
-
-    return page_count(path, FileLimits())

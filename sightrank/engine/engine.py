@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightrank.config import EngineConfig
-from sightrank.engine.plans import CachedPrefix
-from sightrank.engine.prefix_cache import PrefixCache
+from sightrank.engine.plans import CachedPrefix, Seen
+from sightrank.engine.precision import Precision, pack_features, pack_prefix, unpack
+from sightrank.engine.prefix_cache import PrefixCache, prefix_key
+from sightrank.engine.prefix_store import PrefixStore
 from sightrank.engine.runner import Runner
 from sightrank.engine.scheduler import plan
 from sightrank.inputs.segments import Segment
@@ -33,6 +35,20 @@ class Pair:
     suffix: Segment
 
 
+@dataclass(frozen=True)
+class Known:
+    """A document that was encoded before: all that scoring needs of it while a store holds it."""
+
+    digest: str
+    num_tokens: int
+    next_position: int
+    recover: Callable[[], Segment | None]
+    """Encode it again, for when the store does not hold it; None if that cannot be done."""
+
+    def __len__(self) -> int:
+        return self.num_tokens
+
+
 class Engine:
     """Keeps documents' keys and values, and scores suffixes over them."""
 
@@ -44,56 +60,99 @@ class Engine:
 
     def score(
         self,
-        documents: Sequence[Segment],
+        documents: Sequence[Segment | Known],
         queries: Sequence[Segment],
         pairs: Sequence[Pair],
         progress: Progress | None = None,
+        store: PrefixStore | None = None,
     ) -> NDArray[np.float64]:
-        """Logits of `pairs`, in their order. Documents no pair names are not run."""
-        logits = np.empty(len(pairs), np.float64)
-        asked = [self.runner.embed([query]) for query in queries]
-        order = sorted(range(len(pairs)), key=lambda index: pairs[index].document)
-        by_document = [
-            (document, list(members))
-            for document, members in groupby(order, key=lambda index: pairs[index].document)
-        ]
+        """Logits of `pairs`, in their order. Documents no pair names are not run.
+
+        `store` is looked into for documents that are not in memory. Pairs whose document could not
+        be recovered have NaN.
+        """
+        logits = np.full(len(pairs), np.nan)
+        asked = [self.runner.embed(self.runner.look([query])) for query in queries]
         done = 0
-        for window in self._windows(documents, by_document):
-            prefixes = self._prefixes([documents[document] for document, _ in window])
+        for window in self._windows(documents, pairs):
+            prefixes = self._prefixes([documents[document] for document, _ in window], store)
             members = [
                 (index, prefix)
                 for prefix, (_, indices) in zip(prefixes, window, strict=True)
                 for index in indices
+                if prefix is not None
             ]
             for batch in plan([len(pairs[i].suffix) for i, _ in members], self.config.batch_tokens):
                 chosen = [members[place] for place in batch]
                 logits[[index for index, _ in chosen]] = self._extend(pairs, chosen, asked)
-            done += len(members)
+            done += sum(len(indices) for _, indices in window)
             if progress:
                 progress(done, len(pairs))
         return logits
 
+    def key(self, document: Segment | Known) -> str:
+        """What a store calls this document."""
+        return prefix_key(self.settings, document.digest)
+
+    def pack(self, documents: Sequence[Segment], precision: Precision) -> list[dict[str, Tensor]]:
+        """What a store keeps of these documents, run together."""
+        if precision == "features":
+            return [pack_features(seen) for seen in self.runner.look(documents)]
+        prefixes = self._prefixes(documents, None)
+        return [pack_prefix(prefix, precision) for prefix in prefixes if prefix is not None]
+
     def _windows(
-        self, documents: Sequence[Segment], work: Sequence[tuple[int, list[int]]]
+        self, documents: Sequence[Segment | Known], pairs: Sequence[Pair]
     ) -> Iterator[list[tuple[int, list[int]]]]:
-        """Documents whose prefixes are held at once: as many as a batch of tokens runs."""
+        """(document, its pairs) of those whose prefixes are held at once.
+
+        They are as many as a batch of tokens runs. What is held stays, whatever the cache evicts
+        meanwhile, so a request may be larger than the cache.
+        """
+        order = sorted(range(len(pairs)), key=lambda index: pairs[index].document)
+        work = [
+            (document, list(members))
+            for document, members in groupby(order, key=lambda index: pairs[index].document)
+        ]
         costs = [cost(documents[document]) for document, _ in work]
         for batch in plan(costs, self.config.batch_tokens):
             yield [work[place] for place in batch]
 
-    def _prefixes(self, segments: Sequence[Segment]) -> list[CachedPrefix]:
-        keys = [f"{self.settings}/{segment.digest}" for segment in segments]
-        found = {key: prefix for key in keys if (prefix := self.cache.get(key)) is not None}
-        missing = {
-            key: segment for key, segment in zip(keys, segments, strict=True) if key not in found
-        }
-        if missing:
-            for key, prefix in zip(
-                missing, self.runner.prefill(list(missing.values())), strict=True
-            ):
-                self.cache.put(key, prefix)
-                found[key] = prefix
-        return [found[key] for key in keys]
+    def _prefixes(
+        self, documents: Sequence[Segment | Known], store: PrefixStore | None
+    ) -> list[CachedPrefix | None]:
+        """Memory, then `store`, then the model; None for what cannot be recovered."""
+        # int8 is near the truth and not the truth, so it never answers for a document asked
+        # for without that index.
+        lossy = "/int8" if store is not None and store.precision == "int8" else ""
+        slots = {self.key(document) + lossy: document for document in documents}
+        found = {slot: kept for slot in slots if (kept := self.cache.get(slot)) is not None}
+        fresh: dict[str, CachedPrefix] = {}
+        seen: dict[str, Seen] = {}
+        unseen: dict[str, Segment] = {}
+        for slot, document in slots.items():
+            if slot in found:
+                continue
+            held = self._held(document, store)
+            if isinstance(held, CachedPrefix):
+                fresh[slot] = held
+            elif isinstance(held, Seen):
+                seen[slot] = held
+            elif (whole := document.recover()) is not None:
+                unseen[slot] = whole
+        seen |= zip(unseen, self.runner.look(list(unseen.values())), strict=True)
+        if seen:
+            fresh |= zip(seen, self.runner.prefill(list(seen.values())), strict=True)
+        for slot, prefix in fresh.items():
+            self.cache.put(slot, prefix)
+        found |= fresh
+        return [found.get(self.key(document) + lossy) for document in documents]
+
+    def _held(
+        self, document: Segment | Known, store: PrefixStore | None
+    ) -> CachedPrefix | Seen | None:
+        tensors = store.read(self.key(document)) if store is not None else None
+        return unpack(tensors, self.runner.model.dtype, self.runner.device) if tensors else None
 
     def _extend(
         self,
@@ -121,6 +180,7 @@ def _embedded(query: Tensor, suffix: Segment, runner: Runner) -> Tensor:
     return torch.cat((query[: len(suffix) - 1], score))
 
 
-def cost(segment: Segment) -> int:
+def cost(document: Segment | Known) -> int:
     """Work of a prefill in tokens: the decoder's, and a patch of the vision tower as one more."""
-    return len(segment) + sum(image.grid[0] * image.grid[1] for image in segment.images)
+    images = document.images if isinstance(document, Segment) else ()
+    return len(document) + sum(image.grid[0] * image.grid[1] for image in images)

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sightrank.inputs.segments import Segment
 from sightrank.model.attention import Attend, Packed, fused_attention
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A segment whose images have been through the vision tower; the decoder is still to run."""
+
+    segment: Segment
+    """Its images are not read any more, so it may come without them."""
+    tokens: Tensor
+    """Visual tokens of all its images, (tokens, size)."""
 
 
 @dataclass(frozen=True)

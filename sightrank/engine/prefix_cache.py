@@ -7,6 +7,11 @@ from collections import OrderedDict
 from sightrank.engine.plans import CachedPrefix
 
 
+def prefix_key(settings: str, digest: str) -> str:
+    """The key of a document: all that changes what it means, and its segment's digest."""
+    return f"{settings}/{digest}"
+
+
 class PrefixCache:
     """Document key -> CachedPrefix, within `max_bytes`. Not for several threads at once.
 

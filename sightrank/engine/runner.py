@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightrank.engine.plans import CachedPrefix, Extend, Prefill, Suffix
+from sightrank.engine.plans import CachedPrefix, Extend, Prefill, Seen, Suffix
 from sightrank.inputs.images import ImagePatches, normalise
 from sightrank.inputs.segments import Segment
 from sightrank.model.multimodal import RerankerModel
@@ -24,11 +24,23 @@ class Runner:
         self.model, self.device = model, device
 
     @torch.inference_mode()
-    def prefill(self, segments: Sequence[Segment]) -> list[CachedPrefix]:
-        """Run prefixes, packed, and keep their keys and values."""
+    def look(self, segments: Sequence[Segment]) -> list[Seen]:
+        """Run the vision tower over the images of all segments, packed; texts pass as they are."""
+        images = [image for segment in segments for image in segment.images]
+        tokens = self.see(images) if images else self._nothing()
+        counts = [sum(image.num_tokens for image in segment.images) for segment in segments]
+        return [
+            Seen(segment, own)
+            for segment, own in zip(segments, torch.split(tokens, counts), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def prefill(self, prefixes: Sequence[Seen]) -> list[CachedPrefix]:
+        """Run prefixes through the decoder, packed, and keep their keys and values."""
+        segments = [prefix.segment for prefix in prefixes]
         plan = Prefill([len(segment) for segment in segments])
         nothing = torch.empty(0, dtype=torch.long, device=self.device)
-        self.model.model(self.embed(segments), self._rotary(segments), plan, readout=nothing)
+        self.model.model(self.embed(prefixes), self._rotary(segments), plan, readout=nothing)
         return plan.prefixes()
 
     @torch.inference_mode()
@@ -49,11 +61,11 @@ class Runner:
         return logits
 
     @torch.inference_mode()
-    def embed(self, segments: Sequence[Segment]) -> Tensor:
-        """Token embeddings (tokens, size) of packed segments, their images seen."""
-        ids = self._move(np.concatenate([segment.ids for segment in segments]))
-        images = [image for segment in segments for image in segment.images]
-        return self.model.embed(ids, self.see(images) if images else None)
+    def embed(self, seen: Sequence[Seen]) -> Tensor:
+        """Embeddings (tokens, size) of packed segments, visual tokens put in their places."""
+        ids = self._move(np.concatenate([each.segment.ids for each in seen]))
+        visual = torch.cat([each.tokens for each in seen])
+        return self.model.embed(ids, visual if len(visual) else None)
 
     @torch.inference_mode()
     def see(self, images: Sequence[ImagePatches]) -> Tensor:
@@ -74,6 +86,10 @@ class Runner:
             self._move(np.concatenate(images)) if images else None,
             [image.grid for image in prompt.images],
         )
+
+    def _nothing(self) -> Tensor:
+        shape = (0, self.model.config.hidden_size)
+        return torch.empty(shape, dtype=self.model.dtype, device=self.device)
 
     def _rotary(self, segments: Sequence[Segment]) -> Rotary:
         positions = np.concatenate([segment.positions for segment in segments], axis=1)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,10 @@ class Segment:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def recover(self) -> Segment:
+        """Itself: it is whole. Documents out of an index have to be read again."""
+        return self
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the ids and the images' pixels; these fix the positions too."""
@@ -63,6 +68,16 @@ class Segment:
         for image in self.images:
             hasher.update(image.digest.encode())
         return hasher.hexdigest()
+
+
+class Prefix(Protocol):
+    """What a suffix has to know of the document before it."""
+
+    @property
+    def next_position(self) -> int:
+        """Position of the token that follows."""
+
+    def __len__(self) -> int: ...
 
 
 Content = list[str | ImagePatches]
@@ -100,7 +115,7 @@ class Encoder:
         ids, rewind = query_ids(_parts(content), self.tokenizer, self.special)
         return self._segment([*ids, self.special.score], content, rewind=rewind)
 
-    def suffix(self, prefix: Segment, query: Segment) -> Segment:
+    def suffix(self, prefix: Prefix, query: Segment) -> Segment:
         """`query` moved behind `prefix` and cut on the right to what max_length leaves for it.
 
         The last prefix tokens, `rewind` of them, give way to it. Only text is cut: raises
@@ -136,14 +151,17 @@ class Encoder:
 
     def settings(self) -> str:
         """Digest (hex) of all that decides what segments look like; goes into prefix keys."""
-        content = {
+        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """All that decides what segments look like, by name, ready for JSON."""
+        return {
             "format": _FORMAT,
             "template": [DOCUMENT, QUERY, JOINT, QUERY_ROOM],
             "tokenizer": self.tokenizer.digest,
-            "special": asdict(self.special),
-            "input": asdict(self.config),
+            **{f"{name}_id": token for name, token in asdict(self.special).items()},
+            **asdict(self.config),
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _room(self, used: int, tail: Segment) -> int:
         """How many tokens of `tail`, the score token included, may follow `used` others."""

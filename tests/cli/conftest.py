@@ -26,13 +26,15 @@ class LengthRanker:
     def rank(
         self,
         query: Query,
-        documents: Sequence[Document],
+        documents: Sequence[Document] | None = None,
         top_k: int | None = None,
         *,
+        index: Path | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], None] | None = None,
     ) -> Ranking:
         assert on_error == "skip"
+        assert documents is not None and index is None
         self.asked.append(query)
         names = {index: document.name or "" for index, document in enumerate(documents)}
         failures = tuple(

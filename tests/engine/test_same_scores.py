@@ -1,0 +1,152 @@
+"""However a document is asked for, its scores are those of the plain path."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sightrank.engine.precision import Precision
+from tests.engine import arrangements
+from tests.engine.arrangements import ARRANGEMENTS, ask, config, forbid_images
+from tests.engine.conftest import KINDS, QUERIES, Bench, indexed, score
+from tests.tolerances import BF16_LOGIT, ENGINE, INT8_LOGIT
+
+SMALL_CACHE = 80_000
+"""Bytes: less than any two of the short documents in float32, and a tenth of the longest."""
+FROM_DISK: dict[str, Precision] = {"disk": "exact", "disk, features": "features"}
+IN_NEW_PROCESS: dict[str, Precision] = {"process": "exact", "process, features": "features"}
+STATES = ("cold", "warm", "evicted", *FROM_DISK, *IN_NEW_PROCESS)
+
+Answers = dict[str, dict[str, list[float]]]
+
+
+@pytest.fixture(scope="session")
+def elsewhere(bench: Bench, bfloat_bench: Bench) -> dict[str, Answers]:
+    """What a new process finds in the indexes, by state, and by "bfloat16"."""
+    jobs = {
+        state: f"float32:{bench.index(precision).path}"
+        for state, precision in IN_NEW_PROCESS.items()
+    }
+    jobs["bfloat16"] = f"bfloat16:{bfloat_bench.index('exact').path}"
+    found = subprocess.run(
+        [sys.executable, "-m", arrangements.__name__, str(bench.checkpoint), *jobs.values()],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert found.returncode == 0, found.stderr
+    answers: dict[str, Answers] = json.loads(found.stdout)
+    return {state: answers[job] for state, job in jobs.items()}
+
+
+def answer(bench: Bench, state: str, arrangement: str, kind: str) -> NDArray[np.float64]:
+    """Logits of `kind`, its document being where `state` says."""
+    small = SMALL_CACHE if bench.dtype == "float32" else SMALL_CACHE // 2
+    ranker = bench.ranker(config(arrangement, small if state == "evicted" else 1 << 30))
+    if state in FROM_DISK:
+        forbid_images(ranker)
+        index = bench.index(FROM_DISK[state])
+        return ask(ranker, indexed(ranker, index), arrangement, kind, index.store)
+    segments = {kind: ranker.encoder.document(item) for kind, item in bench.documents.items()}
+    if state != "cold":
+        ask(ranker, segments, arrangement, kind)
+    if state == "warm":
+        ranker.runner.prefill = None  # type: ignore[method-assign, assignment]
+    if state == "evicted":
+        score(ranker, [segments[other] for other in KINDS if other != kind])
+        assert ranker.engine.cache.get(ranker.engine.key(segments[kind])) is None
+    return ask(ranker, segments, arrangement, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_scores_are_those_of_the_plain_path(
+    bench: Bench, elsewhere: dict[str, Answers], arrangement: str, state: str, kind: str
+) -> None:
+    found = (
+        np.array(elsewhere[state][arrangement][kind])
+        if state in elsewhere
+        else answer(bench, state, arrangement, kind)
+    )
+    off = np.abs(found - bench.truth[kind])
+    assert off.max() <= ENGINE, f"largest difference {off.max():.2e}, mean {off.mean():.2e}"
+
+
+@pytest.mark.parametrize("state", ["cold", "warm", "evicted", *FROM_DISK])
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_bfloat16_gives_the_same_order(
+    bench: Bench, bfloat_bench: Bench, arrangement: str, state: str
+) -> None:
+    found = np.array([answer(bfloat_bench, state, arrangement, kind) for kind in KINDS])
+    same_order(np.array([bench.truth[kind] for kind in KINDS]), found)
+
+
+def test_bfloat16_gives_the_same_order_in_a_new_process(
+    bench: Bench, elsewhere: dict[str, Answers]
+) -> None:
+    truth = np.array([bench.truth[kind] for kind in KINDS])
+    for by_kind in elsewhere["bfloat16"].values():
+        same_order(truth, np.array([by_kind[kind] for kind in KINDS]))
+
+
+def same_order(truth: NDArray[np.float64], found: NDArray[np.float64]) -> None:
+    """Documents that the plain path in float32 puts apart stand in the same order here."""
+    off = np.abs(found - truth)
+    assert off.max() <= BF16_LOGIT, f"largest difference {off.max():.2e}, mean {off.mean():.2e}"
+    apart = 0
+    for column in range(len(QUERIES)):
+        for one, two in combinations(range(len(truth)), 2):
+            gap = truth[one, column] - truth[two, column]
+            if abs(gap) > BF16_LOGIT:
+                apart += 1
+                assert (found[one, column] > found[two, column]) == (gap > 0)
+    assert apart >= 24, "of 30 pairs, so that the order means something"
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_int8_is_off_by_what_is_stated(bench: Bench, arrangement: str) -> None:
+    index = bench.index("int8")
+    ranker = bench.ranker(config(arrangement))
+    forbid_images(ranker)
+    documents = indexed(ranker, index)
+    found = np.array([ask(ranker, documents, arrangement, kind, index.store) for kind in KINDS])
+    truth = np.array([bench.truth[kind] for kind in KINDS])
+    off = np.abs(found - truth)
+    assert off.max() <= INT8_LOGIT, f"largest difference {off.max():.2e}, mean {off.mean():.2e}"
+    assert off.max() > ENGINE, "int8 that is exact was not read from the index"
+    same_order(truth, found)
+
+
+def test_int8_from_an_index_never_answers_for_a_document_itself(bench: Bench) -> None:
+    index = bench.index("int8")
+    ranker = bench.ranker()
+    score(ranker, list(indexed(ranker, index).values()), index.store)
+    segments = [ranker.encoder.document(item) for item in bench.documents.values()]
+    truth = np.array([bench.truth[kind] for kind in KINDS])
+    assert np.abs(score(ranker, segments) - truth).max() <= ENGINE
+
+
+def test_a_document_larger_than_the_cache_scores(bench: Bench) -> None:
+    ranker = bench.ranker(config("alone", cache_bytes=1))
+    segments = [ranker.encoder.document(item) for item in bench.documents.values()]
+    truth = np.array([bench.truth[kind] for kind in KINDS])
+    assert np.abs(score(ranker, segments) - truth).max() <= ENGINE
+    assert len(ranker.engine.cache) == 0
+
+
+def test_a_document_that_is_twice_in_a_request_is_run_once(bench: Bench) -> None:
+    ranker = bench.ranker()
+    segment = ranker.encoder.document(bench.documents["image"])
+    first, second = score(ranker, [segment, segment])
+    assert np.abs([first, second] - bench.truth["image"]).max() <= ENGINE
+    assert len(ranker.engine.cache) == 1
