@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +19,12 @@ from sightrank.config import EngineConfig, InputConfig, ModelConfig
 from sightrank.engine.engine import Engine, Pair, Progress
 from sightrank.engine.runner import Runner
 from sightrank.errors import OptionError, SightrankError
-from sightrank.inputs.load import FileLimits
+from sightrank.inputs.files import naming
+from sightrank.inputs.load import FileLimits, describe
+from sightrank.inputs.pairs import released_pairs
 from sightrank.inputs.segments import Encoder, Segment, SpecialIds
 from sightrank.inputs.tokenizer import Tokenizer
-from sightrank.types import Document, Image, Query, RankedDocument, Ranking, Text
+from sightrank.types import Document, Query, RankedDocument, Ranking
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OnError = Literal["raise", "skip"]
@@ -83,12 +85,14 @@ class Reranker:
         Both may be anything `Query.of` and `Document.of` take. With on_error="skip" documents
         that cannot be read are left out and listed in `Ranking.failures`.
         """
-        if top_k is not None and top_k < 1:
-            raise OptionError(f"top_k is {top_k}.", "It must be at least 1, or None for all.")
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise OptionError(f"top_k is {top_k!r}.", "It must be at least 1, or None for all.")
+        if on_error not in ("raise", "skip"):
+            raise OptionError(f"on_error is {on_error!r}.", "Allowed: 'raise', 'skip'.")
         asked = Query.of(query)
         suffix = self.encoder.query(asked)
-        items, segments, failures = self._encode(documents, on_error)
-        pairs = self._pairs(segments, [suffix], [(0, index) for index in segments])
+        items, segments, failures = self._encode(_listed(documents), suffix, on_error)
+        pairs = self._pairs(items, segments, [suffix], [(0, index) for index in segments])
         order = {index: place for place, index in enumerate(segments)}
         logits = self.engine.score(list(segments.values()), [suffix], pairs, progress)
         best = sorted(segments, key=lambda index: -logits[order[index]])[:top_k]
@@ -107,6 +111,9 @@ class Reranker:
         progress: Progress | None = None,
     ) -> list[float]:
         """Scores of (query, document) pairs in the order given: probabilities, or logits."""
+        for pair in pairs:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise OptionError(f"A pair is {pair!r:.80}.", "Give (query, document) pairs.")
         queries, query_of = _distinct([query for query, _ in pairs])
         documents, document_of = _distinct([document for _, document in pairs])
         places = list(zip(query_of, document_of, strict=True))
@@ -124,8 +131,9 @@ class Reranker:
         """Logits (pairs,) for (query index, document index) pairs; each document is run once."""
         asked = [self.encoder.query(Query.of(query)) for query in queries]
         needed = sorted({document for _, document in pairs})
-        segments = {index: self.encoder.document(Document.of(documents[index])) for index in needed}
-        made = self._pairs(segments, asked, pairs)
+        items = {index: Document.of(documents[index]) for index in needed}
+        segments = {index: self.encoder.document(item) for index, item in items.items()}
+        made = self._pairs(items, segments, asked, pairs)
         return self.engine.score(list(segments.values()), asked, made, progress)
 
     def compute_score(
@@ -146,25 +154,15 @@ class Reranker:
         or PIL images. As in the released code `normalize_scores` changes nothing; `batch_size` is
         accepted, and the engine decides for itself what runs together.
         """
-        for name, kind in (("query_type", query_type), ("doc_type", doc_type)):
-            if kind not in ("text", "image"):
-                raise OptionError(f"{name} is {kind!r}.", "Allowed: 'text', 'image'.")
-        if not isinstance(pairs, list) or not pairs:
-            raise OptionError("pairs must be a list that is not empty.", "[[query, document], ...]")
-        many = [pairs] if isinstance(pairs[0], str) else pairs
+        made = released_pairs(pairs, query_type, doc_type)
         inputs = replace(
             self.encoder.config,
             max_length=max_length,
             max_query_length=max_query_length,
             max_doc_length=max_doc_length,
         )
-        scores = self.with_inputs(inputs).score(
-            [
-                (Query((_typed(query, query_type),)), Document((_typed(document, doc_type),)))
-                for query, document in many
-            ],
-            progress=_print_progress if show_progress else None,
-        )
+        limited = self.with_inputs(inputs)
+        scores = limited.score(made, progress=_print_progress if show_progress else None)
         return scores[0] if len(scores) == 1 else scores
 
     def score_one(self, query: Query | Any, document: Document | Any) -> float:
@@ -189,7 +187,7 @@ class Reranker:
         return f"{self.fingerprint}/{self.dtype}/{self.encoder.settings()}"
 
     def _encode(
-        self, documents: Sequence[Document | Any], on_error: OnError
+        self, documents: Iterable[Document | Any], query: Segment, on_error: OnError
     ) -> tuple[dict[int, Document], dict[int, Segment], list[tuple[int, Exception]]]:
         items: dict[int, Document] = {}
         segments: dict[int, Segment] = {}
@@ -197,15 +195,22 @@ class Reranker:
         for index, value in enumerate(documents):
             try:
                 items[index] = Document.of(value)
-                segments[index] = self.encoder.document(items[index])
+                segment = self.encoder.document(items[index])
+                self._suffix(items[index], segment, query)  # does a query's picture still fit?
+                segments[index] = segment
             except SightrankError as error:
                 if on_error == "raise":
                     raise
                 failures.append((index, error))
         return items, segments, failures
 
+    def _suffix(self, document: Document, prefix: Segment, query: Segment) -> Segment:
+        with naming(describe(document)):
+            return self.encoder.suffix(prefix, query)
+
     def _pairs(
         self,
+        items: Mapping[int, Document],
         segments: Mapping[int, Segment],
         queries: Sequence[Segment],
         pairs: Sequence[tuple[int, int]],
@@ -213,8 +218,9 @@ class Reranker:
         """`pairs` of (query index, document index), documents renumbered as `segments` lists them."""
         place = {index: at for at, index in enumerate(segments)}
         return [
-            Pair(place[document], query, self.encoder.suffix(segments[document], queries[query]))
+            Pair(index, query, self._suffix(items[document], segments[document], queries[query]))
             for query, document in pairs
+            for index in [place[document]]
         ]
 
 
@@ -227,21 +233,23 @@ def choose_device(name: str | None) -> torch.device:
     }
     if name is None:
         return torch.device(next(kind for kind, there in present.items() if there))
-    if not present.get(name.partition(":")[0], False):
+    kind, _, number = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not present.get(kind, False) or (number and number not in map(str, range(count))):
         there = ", ".join(kind for kind, is_there in present.items() if is_there)
         raise OptionError(f"device is {name!r}.", f"Present on this machine: {there}.")
     return torch.device(name)
 
 
-def _typed(value: Any, kind: str) -> Text | Image:
-    """A side of a pair as the released call reads it: an image string may also be a path."""
-    if kind == "text":
-        if not isinstance(value, str):
-            raise OptionError(f"A text is of type {type(value).__name__}.", "Give a string.")
-        return Text(value)
-    if isinstance(value, str) and len(value) < 4096 and Path(value).is_file():
-        return Image(Path(value))
-    return Image(value)
+def _listed(documents: Any) -> Iterable[Any]:
+    """`documents`, unless they are one document where a list is meant. Raises OptionError."""
+    single = isinstance(documents, (str, bytes, bytearray, memoryview, Path, Document))
+    if single or not isinstance(documents, Iterable):
+        raise OptionError(
+            f"documents is of type {type(documents).__name__}, expected is a list.",
+            "Write [document] for a single one.",
+        )
+    return documents
 
 
 def _distinct(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
