@@ -221,7 +221,7 @@ def _check(config: ModelConfig) -> None:
             == (14, 2, 2, 3)
         ),
         "score, image and vision token ids must differ and lie inside the vocabulary": (
-            len(set(ids)) == 4 and 0 <= min(ids) and max(ids) < config.vocab_size
+            len(set(ids)) == 4 and min(ids) >= 0 and max(ids) < config.vocab_size
         ),
     }
     broken = [rule for rule, holds in rules.items() if not holds]
@@ -246,6 +246,9 @@ class InputConfig:
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if type(value) is not int and (name, value) != ("max_doc_length", None):
+                raise OptionError(f"{name} is {value!r}.", "It must be a whole number.")
         if self.max_length > MAX_CONTEXT:
             raise OptionError(
                 f"max_length is {self.max_length}.", f"It may be at most {MAX_CONTEXT}."
