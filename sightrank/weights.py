@@ -130,7 +130,7 @@ def read_tensors(folder: Path, digest: hashlib._Hash | None = None) -> Iterator[
         try:
             with safe_open(path, framework="pt") as file:
                 names = set(file.keys())
-                for name in sorted(names):
+                for name in sorted(names, key=canonical):
                     if canonical(name) in _UNUSED or _is_scale(name, names):
                         continue
                     scale = name + SCALE if name + SCALE in names else None
