@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -18,7 +19,7 @@ from sightrank import weights
 from sightrank.config import EngineConfig, InputConfig, ModelConfig
 from sightrank.engine.engine import Engine, Pair, Progress
 from sightrank.engine.runner import Runner
-from sightrank.errors import OptionError, SightrankError
+from sightrank.errors import CheckpointError, OptionError, SightrankError
 from sightrank.inputs.files import naming
 from sightrank.inputs.load import FileLimits, describe
 from sightrank.inputs.pairs import released_pairs
@@ -45,6 +46,12 @@ class Reranker:
         self.config: ModelConfig = checkpoint.config
         self.device, self.dtype = device, checkpoint.model.dtype
         tokenizer = Tokenizer.from_file(checkpoint.folder / "tokenizer.json")
+        if len(tokenizer) > self.config.vocab_size:
+            raise CheckpointError(
+                f"{checkpoint.folder}: tokenizer.json has {len(tokenizer)} tokens, the model embeds"
+                f" {self.config.vocab_size}.",
+                "Fetch the checkpoint again.",
+            )
         self.encoder = Encoder(tokenizer, SpecialIds.of(self.config), inputs, limits)
         self.runner = Runner(checkpoint.model, device)
         self.engine = Engine(self.runner, engine or EngineConfig(), self._settings())
@@ -161,6 +168,12 @@ class Reranker:
             max_query_length=max_query_length,
             max_doc_length=max_doc_length,
         )
+        if inputs.document_tokens < max_query_length:
+            warnings.warn(
+                f"max_doc_length {inputs.document_tokens} is below max_query_length"
+                f" {max_query_length}: documents are cut shorter than queries.",
+                stacklevel=2,
+            )
         limited = self.with_inputs(inputs)
         scores = limited.score(made, progress=_print_progress if show_progress else None)
         return scores[0] if len(scores) == 1 else scores
