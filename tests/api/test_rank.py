@@ -242,3 +242,19 @@ def test_other_settings_never_meet_another_s_prefixes(checkpoint: Path, ranker: 
         assert each.rank("q", [document])[0].logit == pytest.approx(
             each.score_one("q", document), abs=ENGINE
         )
+
+
+def test_pictures_of_one_size_are_not_mistaken_for_each_other(ranker: Reranker) -> None:
+    red, green = (PIL.Image.new("RGB", (84, 60), colour) for colour in ("red", "green"))
+    first = ranker.score([("q", red)], probabilities=False)
+    both = ranker.score([("q", green), ("q", red)], probabilities=False)
+    assert both[0] != both[1] and both[1] == pytest.approx(first[0], abs=ENGINE)
+    assert both[0] == pytest.approx(ranker.score_one("q", green), abs=ENGINE)
+
+
+def test_neighbours_do_not_move_a_score(ranker: Reranker) -> None:
+    neighbours = [PICTURE, "word " * 300, "x", [PICTURE, "and text"]]
+    (alone,) = ranker.score([("q", "d")], probabilities=False)
+    for count in range(1, 5):
+        pairs = [("q", value) for value in [*neighbours[:count], "d"]]
+        assert ranker.score(pairs, probabilities=False)[-1] == pytest.approx(alone, abs=ENGINE)
