@@ -22,7 +22,7 @@ class VisionConfig:
     depth: int = 32
     embed_dim: int = 1280
     num_heads: int = 16
-    mlp_ratio: float = 4
+    mlp_ratio: float = 4.0
     in_channels: int = 3
     patch_size: int = 14
     temporal_patch_size: int = 2
@@ -87,7 +87,21 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> ModelConfig:
-        """Build from the content of a Qwen2-VL `config.json`; absent fields take m0's values."""
+        """Build from the content of a Qwen2-VL `config.json`; absent fields take m0's values.
+
+        Raises CheckpointError.
+        """
+        try:
+            config = cls._from_dict(raw)
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise CheckpointError(
+                f"config.json holds a value of the wrong kind: {error}.", _CHECK_FOLDER
+            ) from error
+        _check(config)
+        return config
+
+    @classmethod
+    def _from_dict(cls, raw: dict[str, Any]) -> ModelConfig:
         text = {**raw, **(raw.get("text_config") or {})}
         default = cls()
         rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
@@ -103,15 +117,14 @@ class ModelConfig:
         }
         if rope.get("rope_theta") is not None:
             simple["rope_theta"] = float(rope["rope_theta"])
-        config = cls(
+        section = rope.get("mrope_section") or default.mrope_section
+        return cls(
             **simple,
             **top,
             torch_dtype=str(raw.get("torch_dtype") or raw.get("dtype") or default.torch_dtype),
-            mrope_section=tuple(rope.get("mrope_section") or default.mrope_section),
+            mrope_section=tuple(int(size) for size in section),  # type: ignore[arg-type]
             vision=_vision(raw.get("vision_config") or {}),
         )
-        _check(config)
-        return config
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `config.json` in the flat layout that `transformers` 4.5x reads."""
@@ -139,6 +152,7 @@ class ModelConfig:
         }
 
 
+_CHECK_FOLDER = "Check that the folder is a checkpoint of this architecture."
 _TEXT_FIELDS = (
     "vocab_size",
     "hidden_size",
@@ -167,11 +181,23 @@ def _vision(raw: dict[str, Any]) -> VisionConfig:
         given["in_channels"] = raw["in_chans"]
     if "spatial_patch_size" in raw:
         given["patch_size"] = raw["spatial_patch_size"]
-    return VisionConfig(**given)
+    default = VisionConfig()
+    return VisionConfig(
+        **{name: type(getattr(default, name))(value) for name, value in given.items()}
+    )
 
 
 def _check(config: ModelConfig) -> None:
     vision = config.vision
+    counts = [getattr(config, name) for name in _TEXT_FIELDS if name != "tie_word_embeddings"]
+    if min(*counts, vision.depth, vision.embed_dim, vision.num_heads, vision.mlp_ratio) <= 0:
+        raise CheckpointError("config.json holds a size that is not positive.", _CHECK_FOLDER)
+    ids = (
+        config.score_token_id,
+        config.image_token_id,
+        config.vision_start_token_id,
+        config.vision_end_token_id,
+    )
     rules = {
         "hidden_size must divide into num_attention_heads": (
             config.hidden_size % config.num_attention_heads == 0
@@ -194,15 +220,15 @@ def _check(config: ModelConfig) -> None:
             )
             == (14, 2, 2, 3)
         ),
-        "score_token_id must lie inside the vocabulary": (
-            0 <= config.score_token_id < config.vocab_size
+        "score, image and vision token ids must differ and lie inside the vocabulary": (
+            len(set(ids)) == 4 and min(ids) >= 0 and max(ids) < config.vocab_size
         ),
     }
     broken = [rule for rule, holds in rules.items() if not holds]
     if broken:
         raise CheckpointError(
             f"config.json does not describe a Qwen2-VL reranker: {'; '.join(broken)}.",
-            "Check that the folder is a checkpoint of this architecture.",
+            _CHECK_FOLDER,
         )
 
 
@@ -220,6 +246,9 @@ class InputConfig:
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if type(value) is not int and (name, value) != ("max_doc_length", None):
+                raise OptionError(f"{name} is {value!r}.", "It must be a whole number.")
         if self.max_length > MAX_CONTEXT:
             raise OptionError(
                 f"max_length is {self.max_length}.", f"It may be at most {MAX_CONTEXT}."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +22,13 @@ from sightrank.engine.index import Index
 from sightrank.engine.indexing import Failures, OnError, Report, add_documents, estimate, known
 from sightrank.engine.precision import Precision, Shape
 from sightrank.engine.runner import Runner
-from sightrank.errors import OptionError, SightrankError
-from sightrank.inputs.load import FileLimits
+from sightrank.errors import CheckpointError, OptionError, SightrankError
+from sightrank.inputs.files import naming
+from sightrank.inputs.load import FileLimits, describe
+from sightrank.inputs.pairs import released_pairs
 from sightrank.inputs.segments import Encoder, Segment, SpecialIds
 from sightrank.inputs.tokenizer import Tokenizer
-from sightrank.types import Document, Image, Query, RankedDocument, Ranking, Text
+from sightrank.types import Document, Query, RankedDocument, Ranking
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -45,6 +48,12 @@ class Reranker:
         self.config: ModelConfig = checkpoint.config
         self.device, self.dtype = device, checkpoint.model.dtype
         tokenizer = Tokenizer.from_file(checkpoint.folder / "tokenizer.json")
+        if len(tokenizer) > self.config.vocab_size:
+            raise CheckpointError(
+                f"{checkpoint.folder}: tokenizer.json has {len(tokenizer)} tokens, the model embeds"
+                f" {self.config.vocab_size}.",
+                "Fetch the checkpoint again.",
+            )
         self.encoder = Encoder(tokenizer, SpecialIds.of(self.config), inputs, limits)
         self.runner = Runner(checkpoint.model, device)
         self.engine = Engine(self.runner, engine or EngineConfig(), self._settings())
@@ -88,15 +97,17 @@ class Reranker:
         are left out and listed in `Ranking.failures`. Of an index no file is read; one opened as
         `Index(path)` serves many rankings best. Raises OtherModelError for another model's index.
         """
-        if top_k is not None and top_k < 1:
-            raise OptionError(f"top_k is {top_k}.", "It must be at least 1, or None for all.")
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise OptionError(f"top_k is {top_k!r}.", "It must be at least 1, or None for all.")
+        if on_error not in ("raise", "skip"):
+            raise OptionError(f"on_error is {on_error!r}.", "Allowed: 'raise', 'skip'.")
         if (documents is None) == (index is None):
             raise OptionError("rank takes documents or an index.", "Give one of the two.")
         asked, failures = Query.of(query), Failures(on_error)
         suffix = self.encoder.query(asked)
         opened = None if index is None else Index.of(index)
-        document_of, segments = self._found(documents, opened, failures)
-        pairs = self._pairs(segments, [suffix], [(0, place) for place in segments])
+        document_of, segments = self._found(documents, opened, suffix, failures)
+        pairs = self._pairs(document_of, segments, [suffix], [(0, place) for place in segments])
         order = {place: at for at, place in enumerate(segments)}
         store = opened.store if opened else None
         logits = self.engine.score(list(segments.values()), [suffix], pairs, progress, store)
@@ -150,6 +161,9 @@ class Reranker:
         progress: Progress | None = None,
     ) -> list[float]:
         """Scores of (query, document) pairs in the order given: probabilities, or logits."""
+        for pair in pairs:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise OptionError(f"A pair is {pair!r:.80}.", "Give (query, document) pairs.")
         queries, query_of = _distinct([query for query, _ in pairs])
         documents, document_of = _distinct([document for _, document in pairs])
         places = list(zip(query_of, document_of, strict=True))
@@ -167,10 +181,11 @@ class Reranker:
         """Logits (pairs,) for (query index, document index) pairs; each document is run once."""
         asked = [self.encoder.query(Query.of(query)) for query in queries]
         needed = sorted({document for _, document in pairs})
+        items = {index: Document.of(documents[index]) for index in needed}
         segments: dict[int, Segment | Known] = {
-            index: self.encoder.document(Document.of(documents[index])) for index in needed
+            index: self.encoder.document(item) for index, item in items.items()
         }
-        made = self._pairs(segments, asked, pairs)
+        made = self._pairs(items.__getitem__, segments, asked, pairs)
         return self.engine.score(list(segments.values()), asked, made, progress)
 
     def compute_score(
@@ -191,25 +206,21 @@ class Reranker:
         or PIL images. As in the released code `normalize_scores` changes nothing; `batch_size` is
         accepted, and the engine decides for itself what runs together.
         """
-        for name, kind in (("query_type", query_type), ("doc_type", doc_type)):
-            if kind not in ("text", "image"):
-                raise OptionError(f"{name} is {kind!r}.", "Allowed: 'text', 'image'.")
-        if not isinstance(pairs, list) or not pairs:
-            raise OptionError("pairs must be a list that is not empty.", "[[query, document], ...]")
-        many = [pairs] if isinstance(pairs[0], str) else pairs
+        made = released_pairs(pairs, query_type, doc_type)
         inputs = replace(
             self.encoder.config,
             max_length=max_length,
             max_query_length=max_query_length,
             max_doc_length=max_doc_length,
         )
-        scores = self.with_inputs(inputs).score(
-            [
-                (Query((_typed(query, query_type),)), Document((_typed(document, doc_type),)))
-                for query, document in many
-            ],
-            progress=_print_progress if show_progress else None,
-        )
+        if inputs.document_tokens < max_query_length:
+            warnings.warn(
+                f"max_doc_length {inputs.document_tokens} is below max_query_length"
+                f" {max_query_length}: documents are cut shorter than queries.",
+                stacklevel=2,
+            )
+        limited = self.with_inputs(inputs)
+        scores = limited.score(made, progress=_print_progress if show_progress else None)
         return scores[0] if len(scores) == 1 else scores
 
     def score_one(self, query: Query | Any, document: Document | Any) -> float:
@@ -234,7 +245,11 @@ class Reranker:
         return f"{self.fingerprint}/{self.dtype}/{self.encoder.settings()}"
 
     def _found(
-        self, documents: Sequence[Document | Any] | None, index: Index | None, failures: Failures
+        self,
+        documents: Any,
+        index: Index | None,
+        query: Segment,
+        failures: Failures,
     ) -> tuple[Callable[[int], Document], dict[int, Segment | Known]]:
         """The document of a place, and what is scored of each, either given or out of an index."""
         if index is not None:
@@ -243,16 +258,23 @@ class Reranker:
             return lambda place: records[place].document, dict(found)
         items: dict[int, Document] = {}
         segments: dict[int, Segment | Known] = {}
-        for place, value in enumerate(documents or ()):
+        for place, value in enumerate(_listed(documents)):
             try:
                 items[place] = Document.of(value)
-                segments[place] = self.encoder.document(items[place])
+                segment = self.encoder.document(items[place])
+                self._suffix(items[place], segment, query)  # does a query's picture still fit?
+                segments[place] = segment
             except SightrankError as error:
                 failures(place, error)
         return items.__getitem__, segments
 
+    def _suffix(self, document: Document, prefix: Segment | Known, query: Segment) -> Segment:
+        with naming(describe(document)):
+            return self.encoder.suffix(prefix, query)
+
     def _pairs(
         self,
+        document_of: Callable[[int], Document],
         segments: Mapping[int, Segment | Known],
         queries: Sequence[Segment],
         pairs: Sequence[tuple[int, int]],
@@ -260,8 +282,13 @@ class Reranker:
         """`pairs` of (query index, document index), documents renumbered as `segments` lists them."""
         place = {index: at for at, index in enumerate(segments)}
         return [
-            Pair(place[document], query, self.encoder.suffix(segments[document], queries[query]))
+            Pair(
+                index,
+                query,
+                self._suffix(document_of(document), segments[document], queries[query]),
+            )
             for query, document in pairs
+            for index in [place[document]]
         ]
 
 
@@ -274,21 +301,23 @@ def choose_device(name: str | None) -> torch.device:
     }
     if name is None:
         return torch.device(next(kind for kind, there in present.items() if there))
-    if not present.get(name.partition(":")[0], False):
+    kind, _, number = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not present.get(kind, False) or (number and number not in map(str, range(count))):
         there = ", ".join(kind for kind, is_there in present.items() if is_there)
         raise OptionError(f"device is {name!r}.", f"Present on this machine: {there}.")
     return torch.device(name)
 
 
-def _typed(value: Any, kind: str) -> Text | Image:
-    """A side of a pair as the released call reads it: an image string may also be a path."""
-    if kind == "text":
-        if not isinstance(value, str):
-            raise OptionError(f"A text is of type {type(value).__name__}.", "Give a string.")
-        return Text(value)
-    if isinstance(value, str) and len(value) < 4096 and Path(value).is_file():
-        return Image(Path(value))
-    return Image(value)
+def _listed(documents: Any) -> Iterable[Any]:
+    """`documents`, unless they are one document where a list is meant. Raises OptionError."""
+    single = isinstance(documents, (str, bytes, bytearray, memoryview, Path, Document))
+    if single or not isinstance(documents, Iterable):
+        raise OptionError(
+            f"documents is of type {type(documents).__name__}, expected is a list.",
+            "Write [document] for a single one.",
+        )
+    return documents
 
 
 def _distinct(values: Sequence[Any]) -> tuple[list[Any], list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -106,10 +107,21 @@ class Document(_Item):
     ) -> Document:
         """One document made of a PDF's pages (counted from 1; None: all of them)."""
         path = Path(source) if isinstance(source, str) else source
-        chosen = (pages,) if isinstance(pages, int) else None if pages is None else tuple(pages)
-        if chosen is not None and (not chosen or min(chosen) < 1):
-            raise OptionError(f"PDF pages are {chosen}.", "Pages count from 1.")
+        chosen = None if pages is None else _page_numbers(pages)
         return cls((Pdf(path, chosen),), name or _pdf_name(path, chosen))
+
+
+def _page_numbers(pages: Any) -> tuple[int, ...]:
+    try:
+        listed = pages if isinstance(pages, Iterable) else (pages,)
+        chosen = tuple(int(index(page)) for page in listed)
+    except TypeError:
+        chosen = ()
+    if not chosen or min(chosen) < 1:
+        raise OptionError(
+            f"PDF pages are {pages!r}.", "Give a number or a list of numbers that count from 1."
+        )
+    return chosen
 
 
 def _pdf_name(source: Path | bytes, pages: tuple[int, ...] | None) -> str | None:

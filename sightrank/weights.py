@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,20 +72,24 @@ def locate(name: str | Path | None) -> Path:
     if name is None or name == "nano":
         return NANO
     folder = Path(name)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises on a name that is too long)
         return folder
     if isinstance(name, Path) or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise CheckpointError(
-            f"{name} is not a folder.",
-            f"Give a model folder, a hub id such as {M0}, or nothing for the built-in nano.",
-        )
+        raise _no_checkpoint(name)
     return _download(name)
+
+
+def _no_checkpoint(name: str | Path) -> CheckpointError:
+    return CheckpointError(
+        f"{name!s:.200} is not a folder.",
+        f"Give a model folder, a hub id such as {M0}, or nothing for the built-in nano.",
+    )
 
 
 def _download(repository: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
     except ImportError:
         raise MissingExtraError(
             f"Fetching {repository} needs huggingface_hub.", "pip install 'sightrank[hub]'"
@@ -92,6 +97,8 @@ def _download(repository: str) -> Path:
     wanted = ["*.json", "*.safetensors", "*.txt"]
     try:
         return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=True))
+    except HFValidationError:
+        raise _no_checkpoint(repository) from None
     except LocalEntryNotFoundError:  # first load
         if repository == M0:
             print(M0_LICENCE, file=sys.stderr)
@@ -99,7 +106,7 @@ def _download(repository: str) -> Path:
         return Path(snapshot_download(repository, allow_patterns=wanted))
     except Exception as error:
         raise HubUnavailableError(
-            f"{repository} is not in the local cache and could not be fetched"
+            f"{repository} is no folder here, is not in the local cache and could not be fetched"
             f" ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}).",
             "Copy the model's folder to this machine and give its path instead.",
         ) from error
@@ -123,7 +130,7 @@ def read_tensors(folder: Path, digest: hashlib._Hash | None = None) -> Iterator[
         try:
             with safe_open(path, framework="pt") as file:
                 names = set(file.keys())
-                for name in sorted(names):
+                for name in sorted(names, key=canonical):
                     if canonical(name) in _UNUSED or _is_scale(name, names):
                         continue
                     scale = name + SCALE if name + SCALE in names else None
@@ -158,7 +165,7 @@ def _files(folder: Path) -> list[Path]:
         try:
             mapping = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
             files = sorted({folder / Path(name).name for name in mapping.values()})
-        except (ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{index} has no usable weight_map: {error}.") from error
     else:
         files = sorted(folder.glob("*.safetensors"))

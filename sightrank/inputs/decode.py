@@ -7,6 +7,7 @@ import io
 import re
 import struct
 import threading
+import zlib
 
 import PIL.Image
 
@@ -32,6 +33,11 @@ _TURNS = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
+# First column and row of each pass of an interlaced PNG, and the steps from there.
+_ADAM7 = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
 _PILLOW_LIMIT = threading.Lock()  # guards PIL.Image.MAX_IMAGE_PIXELS while it is lifted
 
 
@@ -46,6 +52,8 @@ def decode_image(content: bytes, limits: FileLimits) -> PIL.Image.Image:
         with _open(content) as image:
             check_pixels(image, limits)
             image.load()
+            if image.format == "PNG":
+                _check_rows(image, content)
             return to_rgb(_upright(image))
     except SightrankError:
         raise
@@ -121,6 +129,46 @@ def _open(content: bytes) -> PIL.Image.Image:
             return PIL.Image.open(io.BytesIO(content), formats=_FORMATS)
         finally:
             PIL.Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_rows(image: PIL.Image.Image, content: bytes) -> None:
+    """Raise UnreadableImageError for a PNG whose pixels end before its header says.
+
+    Pillow leaves what is missing at zero and says nothing, so the pixels are counted where the last
+    row is zero or rows come interlaced.
+    """
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", content[16:29])
+    if not interlaced and any(image.crop((0, image.height - 1, *image.size)).tobytes()):
+        return
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    needed = 0
+    for x, y, step_x, step_y in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = (width - x + step_x - 1) // step_x, (height - y + step_y - 1) // step_y
+        needed += rows * (1 + (columns * bits + 7) // 8) if columns > 0 and rows > 0 else 0
+    found = _inflated_size(content, needed)
+    if found < needed:
+        raise UnreadableImageError(
+            f"The image is truncated or damaged: its header claims {width} x {height} pixels, which"
+            f" are {needed:,} bytes, and {found:,} are there.",
+            "Open it in a viewer and save it again.",
+        )
+
+
+def _inflated_size(png: bytes, enough: int) -> int:
+    """Bytes of a PNG's pixel data, counted up to `enough` without keeping them."""
+    packed, at = [], 8
+    while at + 8 <= len(png):
+        size, name = struct.unpack(">I4s", png[at : at + 8])
+        if name == b"IDAT":
+            packed.append(png[at + 8 : at + 8 + size])
+        at += 12 + size
+    unpacker, rest, found = zlib.decompressobj(), b"".join(packed), 0
+    while found < enough and not unpacker.eof:
+        piece = unpacker.decompress(rest, 1 << 20)
+        rest, found = unpacker.unconsumed_tail, found + len(piece)
+        if not piece and not rest:
+            break
+    return found
 
 
 def _upright(image: PIL.Image.Image) -> PIL.Image.Image:

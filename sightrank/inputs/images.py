@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -17,6 +19,7 @@ PATCH = 14
 MERGE = 2
 MAX_ASPECT_RATIO = 200
 _BLOCK = PATCH * MERGE
+_STRIP_PIXELS = 4_000_000
 # Channel means and deviations of CLIP's training images, which Qwen2-VL kept.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -146,12 +149,28 @@ def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _grey_bytes(image: PIL.Image.Image) -> NDArray[np.uint8]:
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
-    low, high = float(values.min()), float(values.max())
-    if image.mode.startswith("I;16"):
-        low, high = 0.0, 65535.0
-    elif low >= 0:
-        ranges = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-        low, high = 0.0, next((top for top in ranges if high <= top), high)
+    values = np.asarray(image)
+    # In strips: the steps in float64 would take forty times the memory of the result at once.
+    strips = np.array_split(values, max(1, values.size // _STRIP_PIXELS))
+    low, high = _range(image.mode, map(_finite, strips))
     scale = 255 / (high - low) if high > low else 0.0
-    return np.clip(np.rint((values - low) * scale), 0, 255).astype(np.uint8)
+    result = np.empty(values.shape, np.uint8)
+    for strip, out in zip(strips, np.array_split(result, len(strips)), strict=True):
+        out[:] = np.clip(np.rint((_finite(strip) - low) * scale), 0, 255)
+    return result
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
+
+
+def _range(mode: str, strips: Iterable[NDArray[np.float64]]) -> tuple[float, float]:
+    """The values that become 0 and 255."""
+    if mode.startswith("I;16"):
+        return 0.0, 65535.0
+    ends = [(float(strip.min()), float(strip.max())) for strip in strips]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    if low < 0:
+        return low, high
+    ranges = (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
+    return 0.0, next((top for top in ranges if high <= top), high)

@@ -74,6 +74,10 @@ def _load_part(part: Part, limits: FileLimits, max_pixels: int) -> Iterator[Load
         yield _image(part, limits)
     elif isinstance(part, Pdf):
         source = Path(part.source) if isinstance(part.source, str) else part.source
+        if not isinstance(source, (Path, bytes)):
+            raise UnsupportedInputError(
+                f"A PDF of type {type(source).__name__} is not known.", "Give a Path or bytes."
+            )
         for page in page_numbers(source, part.pages, limits):
             yield render_page(source, page, limits, max_pixels=max_pixels)
     else:

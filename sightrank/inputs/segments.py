@@ -110,9 +110,15 @@ class Encoder:
         return self._segment(ids, content, truncated=truncated)
 
     def query(self, query: Query) -> Segment:
-        """The suffix, whole and with the score token at its end; positions count from 0."""
+        """The suffix with the score token at its end; positions count from 0.
+
+        It is whole, save that text beyond max_length, which no document leaves room for, is cut
+        here: a text of megabytes would otherwise be embedded before all but its start is dropped.
+        """
         content = self._query(query)
         ids, rewind = query_ids(_parts(content), self.tokenizer, self.special)
+        if all(isinstance(part, str) for part in content):
+            ids = ids[: self.config.max_length]
         return self._segment([*ids, self.special.score], content, rewind=rewind)
 
     def suffix(self, prefix: Prefix, query: Segment) -> Segment:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any
 
@@ -179,45 +178,6 @@ def test_settings_know_everything_that_shapes_a_prefix(
     ]
     assert len({encoder.settings() for encoder in encoders}) == 5
     assert Encoder(tokenizer, special).settings() == encoders[0].settings()
-
-
-def wrapped(content: bytes) -> st.SearchStrategy[bytes]:
-    """`content` with some bytes changed, and its end cut."""
-    change = st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255))
-
-    def apply(changes: list[tuple[int, int]], end: int) -> bytes:
-        broken = bytearray(content)
-        for index, value in changes:
-            broken[index] = value
-        return bytes(broken[:end])
-
-    return st.builds(apply, st.lists(change, max_size=5), st.integers(1, len(content)))
-
-
-@pytest.fixture(scope="module")
-def any_bytes(make_pdf: Callable[..., bytes]) -> st.SearchStrategy[bytes]:
-    contents = [make_pdf(["a", "b"], titles=["x"])]
-    for form in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"):
-        buffer = io.BytesIO()
-        RED.save(buffer, form)
-        contents.append(buffer.getvalue())
-    return st.binary(max_size=200) | st.one_of([wrapped(content) for content in contents])
-
-
-@pytest.mark.filterwarnings("ignore")  # Pillow warns of damage before it raises
-@settings(SHARED, max_examples=300)
-@given(data=st.data())
-def test_any_bytes_are_a_segment_or_an_error_of_ours(
-    encoder: Encoder, any_bytes: st.SearchStrategy[bytes], data: st.DataObject
-) -> None:
-    content = data.draw(any_bytes)
-    for document in (Document.of(content), Document.image(content), Document.pdf(content)):
-        try:
-            segment = encoder.document(document)
-        except SightrankError as error:
-            assert error.message
-        else:
-            assert segment.images
 
 
 @SHARED
