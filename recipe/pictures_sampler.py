@@ -55,9 +55,10 @@ class PictureSampler:
         row = self.draw(rng)
         return self.pixels(row, rng), self.pack.names[self.name(row, rng)]
 
-    def draw(self, rng: random.Random) -> int:
-        """A row of the pack. Two rows of one family are no wrong answers to each other."""
-        family = rng.choice(self.families)
+    def draw(self, rng: random.Random, family: NDArray[np.int64] | None = None) -> int:
+        """A row of the pack, of any family (None) or of this one. Two rows of one family are no wrong
+        answers to each other."""
+        family = rng.choice(self.families) if family is None else family
         return int(family[rng.randrange(len(family))])
 
     def name(self, row: int, rng: random.Random) -> int:

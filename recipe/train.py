@@ -101,15 +101,20 @@ def make_task(
     blank = tokenizer.encode("\n").ids[0]
     if stage["task"] == "reading":
         reading = ReadingConfig(**options)
-        pictures = PicturePack.load(data / "pack" / "pictures.npz") if reading.named else None
-        return Reading(pack, tokenizer, reading, blank, pictures)
+        return Reading(pack, tokenizer, reading, blank, _pictures(data, reading.named))
     ids = model.config
     special = Special(ids.vision_start_token_id, ids.vision_end_token_id, blank)
     if stage["task"] == "ranking":
         return TextRanking(pack, RankingConfig(**options), special, ids.score_token_id)
     if stage["task"] == "pages":
-        return PageRanking(pack, tokenizer, PageConfig(**options), special, ids.score_token_id)
+        pages = PageConfig(**options)
+        things = _pictures(data, pages.thing_share)
+        return PageRanking(pack, tokenizer, pages, special, ids.score_token_id, things)
     raise SystemExit(f"task {stage['task']!r} is not one of: reading, ranking, pages")
+
+
+def _pictures(data: Path, share: float) -> PicturePack | None:
+    return PicturePack.load(data / "pack" / "pictures.npz") if share else None
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ Call = Callable[[Reranker], object]
         (lambda r: r.rank("q", Path("a.pdf")), "expected is a list"),
         (lambda r: r.rank("q", b"..."), "expected is a list"),
         (lambda r: r.rank("q", Document.text("d")), "expected is a list"),
-        (lambda r: r.rank("q", None), "expected is a list"),
+        (lambda r: r.rank("q", None), "takes documents or an index"),
         (lambda r: r.rank("q", ["d"], top_k=0), "top_k is 0"),
         (lambda r: r.rank("q", ["d"], top_k="3"), "top_k is '3'"),
         (lambda r: r.rank("q", ["d"], on_error="ignore"), "on_error is 'ignore'"),
