@@ -6,7 +6,7 @@ DATA := .data
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench data nano clean
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,18 @@ check: $(VENV)/test ## Lint and types
 
 bench: $(VENV)/test ## Run the benchmarks that end within minutes on two cores
 	$(BIN)/python benchmarks/nano.py
+
+data: $(VENV)/test ## Fetch nano's sources and build its data pack in .data (4 GB, half an hour)
+	$(BIN)/python -m recipe.fetch
+	$(BIN)/python -m recipe.corpus
+	@test -e $(DATA)/tokenizer/tokenizer.json || $(BIN)/python -m recipe.tokenizer
+	$(BIN)/python -m recipe.pack
+	$(BIN)/python -m recipe.pictures
+
+nano: $(VENV)/test ## Train nano from the data pack and write sightrank/nano (hours on two cores)
+	set -e; for stage in text letters shifted read read-pages pages; do \
+	  $(BIN)/python -m recipe.train recipe/stages/$$stage.toml $(TRAIN); done
+	$(BIN)/python -m recipe.export --to sightrank/nano
 
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

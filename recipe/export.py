@@ -26,8 +26,8 @@ def main() -> None:
     """Join the parts that the stages trained and write the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(".data"))
-    parser.add_argument("--decoder", default="text", help="run that trained decoder and head")
-    parser.add_argument("--vision", default="read", help="run that trained the vision tower")
+    parser.add_argument("--decoder", default="pages", help="run that trained decoder and head")
+    parser.add_argument("--vision", default="read-pages", help="run that trained the vision tower")
     parser.add_argument("--to", type=Path, required=True)
     arguments = parser.parse_args()
     runs = arguments.data / "runs"
@@ -54,6 +54,7 @@ def write(state: dict[str, Tensor], config: ModelConfig, tokenizer: Path, folder
     ]
     for name, shard in zip(names, shards, strict=True):
         save_file(shard, folder / name, metadata={"format": "pt"})
+        (folder / name).chmod(0o644)  # the library keeps files to their owner
     places = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
     (folder / INDEX).write_text(json.dumps({"weight_map": dict(sorted(places.items()))}, indent=1))
     (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=1) + "\n")
