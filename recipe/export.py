@@ -76,7 +76,7 @@ def _shards(stored: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     shards: list[dict[str, Tensor]] = [{}]
     used = 0
     for name, tensor in stored.items():
-        if used + tensor.nbytes > SHARD_BYTES and not name.endswith(SCALE):
+        if shards[-1] and used + tensor.nbytes > SHARD_BYTES and not name.endswith(SCALE):
             shards.append({})
             used = 0
         shards[-1][name] = tensor
