@@ -17,10 +17,12 @@ from typing import IO, BinaryIO, cast
 
 from sightrank.errors import SightrankError
 from sightrank.inputs import pdfium
+from sightrank.inputs.files import MIB
 from sightrank.inputs.pdfium import FrameTooLargeError, Header, read_frame, write_frame
 
 _START_SECONDS = 60.0
 _GOODBYE_SECONDS = 5.0
+_KEPT_BYTES = 256 * MIB  # an idle process that holds more is not worth its start
 _LONGEST_SECONDS = 1e6  # what the system's timers take
 
 
@@ -99,7 +101,7 @@ class PdfProcess:
         try:
             with _kill_after(child, seconds, overdue):
                 give_up = 2 * max(0.0, seconds) + _GOODBYE_SECONDS
-                limits = {"memory": work.memory, "give_up": give_up}
+                limits = {"memory": work.memory, "kept": _KEPT_BYTES, "give_up": give_up}
                 write_frame(_pipe(child.stdin), work.request | limits, work.content)
                 header, body = read_frame(_pipe(child.stdout), work.max_reply)
             if "opened" in header:
@@ -108,6 +110,8 @@ class PdfProcess:
                     header, body = read_frame(_pipe(child.stdout), work.max_reply)
             if "opened" in header or overdue.is_set():
                 raise EOFError
+            if header.get("full"):
+                self._end(child)
             return header | {"opened": pages}, body
         except (OSError, EOFError) as error:
             status = self._end(child)

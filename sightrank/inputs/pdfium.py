@@ -7,7 +7,8 @@ the same code whatever the parent did to its module path, its `__main__` or its 
 
 A frame is two sizes, a JSON object and bytes. A request says what to `do` with the PDF at `path`
 or, where that is null, in the frame's bytes. It is answered by {"opened": number of pages} and
-{"done": true, ...}, or at any point by {"failed": kind, ...}.
+{"done": true, ...}, or at any point by {"failed": kind, ...}; "full" says that the process holds
+more than is to be "kept" for the next request.
 """
 
 from __future__ import annotations
@@ -183,6 +184,10 @@ class MemoryWatch(threading.Thread):
         _limit_data(limit + _LARGEST_ALLOCATION)
         self._working.set()
 
+    def exceeds(self, size: int) -> bool:
+        """Whether the process holds more bytes than that now."""
+        return self._measure is not None and self._measure() > size
+
     def end(self) -> None:
         """Rest; an idle process should not wake up."""
         self._working.clear()
@@ -191,7 +196,7 @@ class MemoryWatch(threading.Thread):
         """Glance at the memory while there is work."""
         while self._measure is not None:
             self._working.wait()
-            if self._measure() > self._limit:
+            if self.exceeds(self._limit):
                 os._exit(OUT_OF_MEMORY)
             time.sleep(_GLANCE_SECONDS)
 
@@ -255,7 +260,8 @@ def main() -> None:
             faulthandler.dump_traceback_later(request["give_up"], exit=True, file=nowhere)
             watch.begin(request["memory"])
             for header, body in answer(request, content):
-                write_frame(replies, header, body)
+                full = watch.exceeds(request["kept"])  # PDFium gives little of it back
+                write_frame(replies, header | {"full": full}, body)
             watch.end()
             faulthandler.cancel_dump_traceback_later()
             del content

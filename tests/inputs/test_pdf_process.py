@@ -104,6 +104,22 @@ def test_one_process_reads_many_files(process: PdfProcess, make_pdf: MakePdf) ->
     assert len(pids) == 1
 
 
+@linux
+def test_a_process_is_not_kept_with_much_memory(
+    process: PdfProcess, report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightrank.inputs.pdf_process._KEPT_BYTES", 80 << 20)
+    assert pdf.page_count(report, LIMITS) == 3
+    before = process.pid
+    assert before is not None
+    pdf.render_page(bombs.nested(5), 1, FileLimits(max_pdf_seconds=100), max_pixels=50_000)
+    assert process.pid is None
+    with pytest.raises(ChildProcessError):
+        os.waitpid(before, os.WNOHANG)
+    assert pdf.page_count(report, LIMITS) == 3
+    assert process.pid is not None
+
+
 def test_threads_get_their_own_answers(make_pdf: MakePdf) -> None:
     sources = [make_pdf([f"text {number}"] * number) for number in range(1, 9)]
 
