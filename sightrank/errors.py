@@ -48,7 +48,7 @@ class EncryptedPdfError(UnreadablePdfError):
 
 
 class TooLargeError(InputError):
-    """A file, image or PDF beyond a size limit."""
+    """A file, image or PDF beyond a limit on its size, or on the time or memory it may take."""
 
     status = 413
 

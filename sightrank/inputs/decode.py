@@ -52,6 +52,10 @@ def decode_image(content: bytes, limits: FileLimits) -> PIL.Image.Image:
         with _open(content) as image:
             check_pixels(image, limits)
             image.load()
+            # Not so a JPEG, whose missing rows the decoder fills with grey: the format has neither a
+            # count nor a checksum of its pixels, so rows that a camera never sent look like damage
+            # anywhere else in the data. Viewers show the grey, and the released model reads it. One
+            # that was cut off lacks its end marker and is refused above.
             if image.format == "PNG":
                 _check_rows(image, content)
             return to_rgb(_upright(image))

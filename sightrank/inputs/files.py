@@ -24,6 +24,13 @@ class FileLimits:
     """Bytes of a text in UTF-8, in a file or in memory."""
     max_pdf_pages: int = 2000
     """Pages of one PDF read as one document."""
+    max_pdf_seconds: float = 20.0
+    """Seconds that opening a PDF may take, and again each page of it."""
+    max_pdf_memory_bytes: int = 2048 * MIB
+    """Memory of the process that opens a PDF and draws its pages, the PDF's own bytes among it.
+
+    Held where the system tells what a process holds, which Windows does not.
+    """
 
 
 @contextmanager

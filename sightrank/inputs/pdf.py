@@ -1,21 +1,19 @@
 """Pages of a PDF as images, with their text layer and the outline.
 
-PDFium is not thread-safe, so everything here runs under one lock, and every handle is closed before
-the lock is let go (a handle closed later, by the garbage collector, would call PDFium without it).
+PDFium reads them in a process of its own (`pdfium.py`), which is ended where it goes beyond the
+limits: then, and where it crashes, the PDF is named in an error and the next one is read as usual.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
-import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import PIL.Image
-import pypdfium2
-import pypdfium2.raw
 
 from sightrank.errors import (
     EmptyInputError,
@@ -24,22 +22,29 @@ from sightrank.errors import (
     TooLargeError,
     UnreadablePdfError,
 )
-from sightrank.inputs.files import FileLimits, check_file, check_size, naming
-from sightrank.inputs.images import check_sides
+from sightrank.inputs.files import MIB, FileLimits, check_file, check_size, naming
+from sightrank.inputs.images import MAX_ASPECT_RATIO, check_sides
+from sightrank.inputs.pdf_process import Ended, PdfProcess, Work
+from sightrank.inputs.pdfium import Header
 
 OVERSAMPLING = 1.5
 MAX_DPI = 200
 _POINTS_PER_INCH = 72
 _RESAVE = "Open it in a viewer and save it again."
-_MAX_OUTLINE_ENTRIES = 10_000
-_PDFIUM = threading.RLock()  # guards the library, which is itself one for the process
-_PASSWORD_CODES = (pypdfium2.raw.FPDF_ERR_PASSWORD, pypdfium2.raw.FPDF_ERR_SECURITY)
+_SIMPLER = "Print it to a new PDF or give its pages as images"
+_DOING = {
+    "count": "Counting the pages",
+    "draw": "Drawing",
+    "text": "Reading the text",
+    "outline": "Reading the outline",
+}
+_PROCESS = PdfProcess()  # one for this process and its threads; starts nothing by itself
 
 
 def page_count(source: Path | bytes, limits: FileLimits) -> int:
     """Number of pages, at least 1. Raises UnreadablePdfError, EncryptedPdfError, InputError."""
-    with _opened(source, limits) as document:
-        return len(document)
+    reply, _ = _read(source, limits, "count", 0)
+    return int(reply["opened"])
 
 
 def page_numbers(
@@ -86,20 +91,26 @@ def render_page(
     drawing at the final size, and no more memory for a huge MediaBox than for A4. Small pages are
     not blown up past 200 dpi (300 as drawn).
     """
-    with _page(source, page, limits) as handle:
-        width, height = handle.get_size()  # in points, rotation applied
-        check_sides(height, width)
-        fit = math.sqrt(max_pixels / (width * height))
-        scale = OVERSAMPLING * min(fit, MAX_DPI / _POINTS_PER_INCH)
-        with closing(handle.render(scale=scale, rev_byteorder=True)) as bitmap:
-            image: PIL.Image.Image = bitmap.to_pil().convert("RGB").copy()  # outlives the bitmap
-            return image
+    request = {
+        "pixels": max_pixels,
+        "oversampling": OVERSAMPLING,
+        "max_scale": MAX_DPI / _POINTS_PER_INCH,
+        "max_ratio": MAX_ASPECT_RATIO,
+    }
+    # Twice what was asked for, since sides are rounded up and rows padded, each of up to 4 bytes.
+    max_reply = 8 * math.ceil(max_pixels * OVERSAMPLING**2) + MIB
+    reply, body = _read(source, limits, "draw", max_reply, page, **request)
+    with _naming(source), naming(f"page {page}"), _distrusting():
+        width, height, stride = reply["width"], reply["height"], reply["stride"]
+        if reply["mode"] != "RGB" or not 0 < 3 * width <= stride or stride * height != len(body):
+            raise ValueError("the answer is no image")
+        return PIL.Image.frombuffer("RGB", (width, height), body, "raw", "RGB", stride, 1)
 
 
 def page_text(source: Path | bytes, page: int, limits: FileLimits) -> str:
     """The text layer of a page counted from 1; empty for a scan. Lines end in a newline."""
-    with _page(source, page, limits) as handle, closing(handle.get_textpage()) as layer:
-        text = str(layer.get_text_bounded())
+    _, body = _read(source, limits, "text", limits.max_text_bytes, page)
+    text = body.decode("utf-8", "replace")
     # PDFium marks a word broken at a line's end by U+FFFE or U+0002.
     return re.sub("[\x00\x02\ufffe]", "", text).replace("\r\n", "\n").replace("\r", "\n")
 
@@ -108,53 +119,90 @@ def outline(
     source: Path | bytes, limits: FileLimits | None = None
 ) -> list[tuple[str, int, int | None]]:
     """Bookmarks as (title, level from 0, page from 1 or None where it leads nowhere)."""
-    entries: list[tuple[str, int, int | None]] = []
-    with _opened(source, limits or FileLimits()) as document:
-        for bookmark in document.get_toc():
-            target = bookmark.get_dest()
-            index = None if target is None else target.get_index()
-            page = None if index is None or index < 0 else index + 1
-            entries.append((bookmark.get_title().strip(), bookmark.level, page))
-            if len(entries) == _MAX_OUTLINE_ENTRIES:
-                break
-    return entries
+    limits = limits or FileLimits()
+    _, body = _read(source, limits, "outline", limits.max_text_bytes)
+    with _naming(source), _distrusting():
+        return [(str(title), int(level), page) for title, level, page in json.loads(body)]
 
 
-@contextmanager
-def _opened(source: Path | bytes, limits: FileLimits) -> Iterator[pypdfium2.PdfDocument]:
+def _read(
+    source: Path | bytes,
+    limits: FileLimits,
+    do: str,
+    max_reply: int,
+    page: int | None = None,
+    **request: float,
+) -> tuple[Header, bytearray]:
+    """What the reading process answers; every way not to get an answer is an InputError."""
     if isinstance(source, Path):
         check_file(source, limits.max_file_bytes, "PDF")
     else:
         check_size(len(source), limits.max_file_bytes, "PDF")
-    name = str(source) if isinstance(source, Path) else "PDF"
-    with naming(name), _PDFIUM, _translated(), closing(_open(source)) as document:
-        document.init_forms()  # or filled fields would be drawn empty
-        if len(document) < 1:
+    # The other process has its own working directory.
+    path, content = (str(source.absolute()), b"") if isinstance(source, Path) else (None, source)
+    work = Work(
+        request={"do": do, "path": path, "page": page, **request},
+        content=content,
+        seconds=limits.max_pdf_seconds,
+        memory=limits.max_pdf_memory_bytes,
+        max_reply=max_reply,
+    )
+    with _naming(source):
+        try:
+            reply, body = _PROCESS.ask(work)
+        except Ended as ended:
+            with _naming_page(page, ended.pages):
+                raise _unanswered(ended, work) from ended
+        pages = reply["opened"]
+        if pages is not None and pages < 1:
             raise EmptyInputError("The PDF has no pages.", "Give a PDF that has some.")
-        yield document
+        if pages is not None and page is not None:
+            _check_page(page, pages)
+        if "done" not in reply or pages is None:
+            with _naming_page(page, pages), _distrusting():
+                raise _refused(reply)
+        return reply, body
 
 
-def _open(source: Path | bytes) -> pypdfium2.PdfDocument:
-    # PdfDocument(source) would treat a PDF without pages as unreadable, for the reason that the
-    # last PDF before it had.
-    if isinstance(source, Path):
-        path = str(source).encode("utf-8", "surrogateescape")
-        handle = pypdfium2.raw.FPDF_LoadDocument(path, None)
-    else:
-        handle = pypdfium2.raw.FPDF_LoadMemDocument64(source, len(source), None)
-    if handle:
-        return pypdfium2.PdfDocument(handle)
-    if pypdfium2.raw.FPDF_GetLastError() in _PASSWORD_CODES:
-        raise EncryptedPdfError("The PDF asks for a password.", "Save a copy without one.")
-    raise UnreadablePdfError("The PDF is damaged or is none.", _RESAVE)
+def _refused(reply: Header) -> InputError:
+    kind = reply.get("failed")
+    if kind == "password":
+        return EncryptedPdfError("The PDF asks for a password.", "Save a copy without one.")
+    if kind == "damaged":
+        return UnreadablePdfError("The PDF is damaged or is none.", _RESAVE)
+    if kind == "shape":
+        check_sides(reply["height"], reply["width"])
+    return UnreadablePdfError(f"The PDF cannot be read: {reply.get('detail', kind)}.", _RESAVE)
 
 
-@contextmanager
-def _page(source: Path | bytes, page: int, limits: FileLimits) -> Iterator[pypdfium2.PdfPage]:
-    with _opened(source, limits) as document:
-        _check_page(page, len(document))
-        with naming(f"page {page}"), _translated(), closing(document[page - 1]) as handle:
-            yield handle
+def _unanswered(ended: Ended, work: Work) -> InputError:
+    doing = "Opening the PDF" if ended.pages is None else _DOING[work.request["do"]]
+    if ended.reason == "time":
+        return TooLargeError(
+            f"{doing} takes more than the {work.seconds:g} seconds allowed.",
+            f"{_SIMPLER}, or raise max_pdf_seconds in FileLimits.",
+        )
+    if ended.reason == "memory":
+        return TooLargeError(
+            f"{doing} takes more than the {work.memory:,} bytes of memory allowed.",
+            f"{_SIMPLER}, or raise max_pdf_memory_bytes in FileLimits.",
+        )
+    if ended.reason == "reply":
+        return TooLargeError(
+            f"{doing} gives more than the {work.max_reply:,} bytes allowed.", f"{_SIMPLER}."
+        )
+    return UnreadablePdfError(
+        f"{doing} ended the process that reads PDFs ({ended.reason}).", f"{_SIMPLER}."
+    )
+
+
+def _naming(source: Path | bytes) -> AbstractContextManager[None]:
+    return naming(str(source) if isinstance(source, Path) else "PDF")
+
+
+def _naming_page(page: int | None, pages: int | None) -> AbstractContextManager[None]:
+    """Name the page if one was asked for and the PDF was open."""
+    return nullcontext() if page is None or pages is None else naming(f"page {page}")
 
 
 def _check_page(page: int, count: int) -> None:
@@ -165,8 +213,13 @@ def _check_page(page: int, count: int) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _distrusting() -> Iterator[None]:
+    """For answers: whoever made the PDF may have got hold of the process that gives them."""
     try:
         yield
-    except (OSError, ValueError, MemoryError, RuntimeError) as error:  # PdfiumError among them
-        raise UnreadablePdfError(f"The PDF cannot be read: {error}.", _RESAVE) from error
+    except InputError:
+        raise
+    except Exception as error:
+        raise UnreadablePdfError(
+            "The process that reads PDFs gave no sound answer.", f"{_SIMPLER}."
+        ) from error

@@ -14,9 +14,12 @@ import PIL.Image
 import pytest
 
 from sightrank.cli import main
+from sightrank.inputs.load import FileLimits
+from tests.inputs import bombs
 
 ROOT = Path(__file__).parents[2]
 RED = PIL.Image.new("RGB", (60, 40), "red")
+SHORT = FileLimits(max_pdf_seconds=1)
 
 
 def status(*arguments: object) -> int:
@@ -76,6 +79,23 @@ def test_a_bad_file_is_named_with_the_reason_and_the_next_step(
     assert what.startswith("left out: ") and str(tmp_path / name) in what and says in what
     assert step in next_step
     assert status(*arguments, "--strict") == 1
+
+
+def test_a_pdf_that_never_ends_is_left_out(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sightrank.inputs.segments.FileLimits", lambda: SHORT)
+    (tmp_path / "bomb.pdf").write_bytes(bombs.drawn_by_itself())
+    (tmp_path / "good.txt").write_text("fine")
+    assert status("rank", "q", tmp_path, "--model", checkpoint, "--json") == 0
+    out, err = capsys.readouterr()
+    assert [Path(hit["document"]).name for hit in json.loads(out)["results"]] == ["good.txt"]
+    what, step = err.rstrip().splitlines()
+    assert "bomb.pdf: page 1: Drawing takes more than the 1 seconds" in what
+    assert "max_pdf_seconds" in step
 
 
 def test_pages_are_documents_of_their_own_or_one(

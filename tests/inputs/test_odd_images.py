@@ -6,6 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from sightrank.errors import UnreadableImageError
 from sightrank.inputs.load import FileLimits, load
 from sightrank.types import Document
 from tests.inputs.files import encoded
@@ -68,3 +69,20 @@ def test_deep_grey_of_many_strips_is_as_that_of_one(monkeypatch: pytest.MonkeyPa
     one, many = (np.asarray(image) for image in images)
     np.testing.assert_array_equal(one, many)
     assert one.min() == 0 and one.max() == 255
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_rows_that_a_jpeg_lacks_are_grey_and_a_cut_one_is_refused(progressive: bool) -> None:
+    noise = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    content = encoded(noise, "JPEG", progressive=progressive)
+    (whole,) = load(Document.of(content), LIMITS, max_pixels=602_112)
+    taller = bytearray(content)
+    height = taller.index(b"\xff\xc2" if progressive else b"\xff\xc0") + 5  # in the frame header
+    taller[height : height + 2] = (200).to_bytes(2, "big")
+    (image,) = load(Document.of(bytes(taller)), LIMITS, max_pixels=602_112)
+    assert isinstance(image, PIL.Image.Image) and image.size == (64, 200)
+    # Blocks are 16 rows high; around the end of the data one or two of them are neither.
+    np.testing.assert_array_equal(np.asarray(image)[:48], np.asarray(whole)[:48])
+    assert (np.asarray(image)[112:] == 128).all()
+    with pytest.raises(UnreadableImageError, match="truncated or damaged"):
+        load(Document.of(content[:-20]), LIMITS, max_pixels=602_112)
