@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -44,32 +45,28 @@ class CachedPrefix:
 class Prefill:
     """Causal attention inside each prefix; keeps the keys and values that pass by."""
 
-    def __init__(self, lengths: Sequence[int]) -> None:
-        self.lengths = list(lengths)
-        self.kept: list[tuple[Tensor, Tensor]] = []
+    def __init__(self, lengths: Sequence[int], num_layers: int) -> None:
+        self.lengths, self.num_layers = list(lengths), num_layers
+        self.prefixes: list[CachedPrefix] = []
+        """One cache a prefix, each in memory of its own, so that it can be dropped alone."""
         self._attend = Packed(lengths, causal=True).layer(0)
 
     def layer(self, index: int) -> Attend:
-        """One layer: called once a pass, in order."""
-        return self._keep
+        """Attention of one layer: called once a pass, in order."""
+        return partial(self._keep, index)
 
-    def _keep(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        self.kept.append((k, v))
+    def _keep(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if layer == 0:
+            self.prefixes = [self._room(k, length) for length in self.lengths]
+        pieces = torch.split(k, self.lengths), torch.split(v, self.lengths)
+        for prefix, keys, values in zip(self.prefixes, *pieces, strict=True):
+            prefix.keys[layer], prefix.values[layer] = keys, values
         # The last layer is asked for no output at all: nothing after it is ever read.
         return self._attend(q, k, v) if len(q) else q
 
-    def prefixes(self) -> list[CachedPrefix]:
-        """One cache a prefix, each in memory of its own, so that it can be dropped alone."""
-        keys = torch.stack([k for k, _ in self.kept])  # (layers, tokens, kv_heads, head_dim)
-        values = torch.stack([v for _, v in self.kept])
-        return [
-            CachedPrefix(k.clone(), v.clone())
-            for k, v in zip(
-                torch.split(keys, self.lengths, dim=1),
-                torch.split(values, self.lengths, dim=1),
-                strict=True,
-            )
-        ]
+    def _room(self, like: Tensor, length: int) -> CachedPrefix:
+        shape = (self.num_layers, length, *like.shape[1:])
+        return CachedPrefix(like.new_empty(shape), like.new_empty(shape))
 
 
 @dataclass(frozen=True)
