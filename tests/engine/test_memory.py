@@ -39,7 +39,7 @@ NO_MEMORY = (
 )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in other units")
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_two_thousand_pictures_stay_inside_a_budget_that_their_pixels_do_not_fit(
     checkpoint: Path,
 ) -> None:
