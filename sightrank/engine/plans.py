@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from sightrank.inputs.segments import Segment
-from sightrank.model.attention import Attend, Packed, fused_attention
+from sightrank.model.attention import Attend, Packed, Runs
+from sightrank.model.parts import fused_part, joined
 
 
 @dataclass(frozen=True)
@@ -79,31 +81,50 @@ class Suffix:
 
 
 class Extend:
-    """Each suffix attends to its prefix's cached keys and to its own past."""
+    """Each suffix attends to its prefix's cached keys and to its own past.
+
+    Neighbours behind one prefix read its keys together, and nobody copies them.
+    """
 
     def __init__(self, suffixes: Sequence[Suffix]) -> None:
-        self.suffixes = list(suffixes)
-        self.lengths = [suffix.length for suffix in suffixes]
+        self._own = Runs([suffix.length for suffix in suffixes])
+        self._groups = [
+            _Group(members[0].prefix, kept, len(members), sum(each.length for each in members))
+            for (_, kept), found in groupby(suffixes, key=_past)
+            for members in [list(found)]
+        ]
 
     def layer(self, index: int) -> Attend:
         """Attention over what was kept for this layer."""
+        return partial(self._attend, index)
 
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            read = [1] * len(self.lengths) if q.shape[0] != k.shape[0] else self.lengths
-            pieces = zip(
-                torch.split(q, read),
-                torch.split(k, self.lengths),
-                torch.split(v, self.lengths),
-                self.suffixes,
-                strict=True,
+    def _attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        own = self._own.each(partial(fused_part, causal=True), q, k, v)
+        reading = len(q) != len(k)  # only the last token of each
+        rows = [group.num_suffixes if reading else group.num_tokens for group in self._groups]
+        past = [
+            fused_part(
+                queries[None],
+                group.prefix.keys[layer, None, : group.num_kept],
+                group.prefix.values[layer, None, : group.num_kept],
+                causal=False,
             )
-            return torch.cat([_extend(*piece, index) for piece in pieces])
+            for queries, group in zip(torch.split(q, rows), self._groups, strict=True)
+        ]
+        outs, sums = (torch.cat([part[0] for part in parts]) for parts in zip(*past, strict=True))
+        return joined((outs, sums), (own[0], own[1]))
 
-        return attend
+
+@dataclass(frozen=True)
+class _Group:
+    """Neighbouring suffixes behind one prefix."""
+
+    prefix: CachedPrefix
+    num_kept: int
+    """Tokens of the prefix that they see."""
+    num_suffixes: int
+    num_tokens: int
 
 
-def _extend(q: Tensor, k: Tensor, v: Tensor, suffix: Suffix, layer: int) -> Tensor:
-    kept = suffix.prefix.num_tokens - suffix.rewind
-    keys = torch.cat((suffix.prefix.keys[layer, :kept], k))
-    values = torch.cat((suffix.prefix.values[layer, :kept], v))
-    return fused_attention(q, keys, values, causal=True)
+def _past(suffix: Suffix) -> tuple[int, int]:
+    return id(suffix.prefix), suffix.prefix.num_tokens - suffix.rewind
