@@ -277,16 +277,21 @@ class InputConfig:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """How much runs at once and how much is remembered."""
+    """How much runs at once and how much is remembered; None leaves it to the memory there is."""
 
-    batch_tokens: int = 8192
-    """Tokens and image patches that go through the model together; a longer one goes alone."""
-    cache_bytes: int = 2 * 1024**3
-    """Memory for the keys and values of documents that were scored before."""
+    memory_bytes: int | None = None
+    """All that this process may take, weights included; on a GPU, of its memory. None: half of what
+    the machine, or the container, has free when the model is loaded."""
+    batch_tokens: int | None = None
+    """Tokens and image patches that go through the model together; a longer document goes alone.
+    None: 8192, or less where memory is short."""
+    cache_bytes: int | None = None
+    """Memory for the keys and values of documents that were scored before. None: what the other
+    parts leave."""
 
     def __post_init__(self) -> None:
-        if self.batch_tokens < 1 or self.cache_bytes < 0:
-            raise OptionError(
-                f"batch_tokens is {self.batch_tokens}, cache_bytes {self.cache_bytes}.",
-                "batch_tokens must be at least 1, cache_bytes at least 0.",
-            )
+        least = {"memory_bytes": 1, "batch_tokens": 1, "cache_bytes": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < low):
+                raise OptionError(f"{name} is {value!r}.", f"It must be at least {low}, or None.")

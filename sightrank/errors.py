@@ -97,5 +97,11 @@ class DiskFullError(IndexFolderError):
     status = 507
 
 
+class OutOfMemoryError(SightrankError):
+    """A budget that does not hold the model, or a single document that memory has no room for."""
+
+    status = 507
+
+
 class DamageWarning(UserWarning):
     """Part of an index is not as it was written: it is made again or left out, never used."""

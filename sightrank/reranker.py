@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 
 from sightrank import weights
 from sightrank.config import EngineConfig, InputConfig, ModelConfig
-from sightrank.engine.engine import Engine, Known, Pair, Progress
+from sightrank.engine.engine import Engine, Progress
 from sightrank.engine.index import Index
-from sightrank.engine.indexing import Failures, OnError, Report, add_documents, estimate, known
+from sightrank.engine.indexing import Failures, OnError, Report, add_documents, estimate, sample
+from sightrank.engine.memory import Expected, expect
 from sightrank.engine.precision import Precision, Shape
+from sightrank.engine.reading import Reader, score_all
 from sightrank.engine.runner import Runner
-from sightrank.errors import CheckpointError, OptionError, SightrankError
-from sightrank.inputs.files import naming
-from sightrank.inputs.load import FileLimits, describe
+from sightrank.errors import CheckpointError, OptionError
+from sightrank.inputs.load import FileLimits
 from sightrank.inputs.pairs import released_pairs
-from sightrank.inputs.segments import Encoder, Segment, SpecialIds
+from sightrank.inputs.segments import Encoder, SpecialIds
 from sightrank.inputs.tokenizer import Tokenizer
 from sightrank.types import Document, Query, RankedDocument, Ranking
 
@@ -104,22 +105,24 @@ class Reranker:
         if (documents is None) == (index is None):
             raise OptionError("rank takes documents or an index.", "Give one of the two.")
         asked, failures = Query.of(query), Failures(on_error)
-        suffix = self.encoder.query(asked)
-        opened = None if index is None else Index.of(index)
-        document_of, segments = self._found(documents, opened, suffix, failures)
-        pairs = self._pairs(document_of, segments, [suffix], [(0, place) for place in segments])
-        order = {place: at for at, place in enumerate(segments)}
-        store = opened.store if opened else None
-        logits = self.engine.score(list(segments.values()), [suffix], pairs, progress, store)
-        lost = {place for place, _ in failures.all}
-        scored = [place for place in segments if place not in lost]
-        best = sorted(scored, key=lambda place: -logits[order[place]])[:top_k]
+        reader = Reader(self.encoder, [self.encoder.query(asked)], lambda _: [0], failures)
+        if index is None:
+            given = _listed(documents)
+            windows = reader.windows(enumerate(given), self.engine.limits.waiting_bytes)
+            scored = score_all(self.engine, reader, windows, len(given), progress)
+        else:
+            opened = Index.of(index)
+            windows = reader.indexed(opened, self.engine.settings, self.facts())
+            scored = score_all(self.engine, reader, windows, len(opened), progress, opened.store)
+        for place, _ in failures.all:
+            scored.pop(place, None)
+        best = sorted(scored, key=lambda place: (-scored[place].logits[0], place))[:top_k]
         hits = tuple(
-            RankedDocument(rank, place, self.probability(value), value, document_of(place))
+            RankedDocument(rank, place, self.probability(logit), logit, scored[place].document)
             for rank, place in enumerate(best, start=1)
-            for value in [float(logits[order[place]])]
+            for logit in scored[place].logits
         )
-        tokens = _tokens([pairs[order[place]] for place in scored], list(segments.values()))
+        tokens = sum(each.num_tokens for each in scored.values())
         return Ranking(asked, hits, tokens, tuple(failures.all))
 
     def index(
@@ -146,6 +149,11 @@ class Reranker:
     def estimate(self, documents: Sequence[Document | Any], precision: Precision) -> int | None:
         """Bytes that an index of `documents` will take, judged by a few; None if none is readable."""
         return estimate(self.encoder, Shape.of(self.config, self.dtype), documents, precision)
+
+    def expect(self, documents: Sequence[Document | Any]) -> Expected | None:
+        """Tokens and memory that ranking or indexing will take, judged by a few; None as above."""
+        shape = Shape.of(self.config, self.dtype)
+        return expect(sample(self.encoder, documents), len(documents), self.engine.limits, shape)
 
     def facts(self) -> dict[str, Any]:
         """Model and settings by name: what has to agree for an index to be of use."""
@@ -180,13 +188,22 @@ class Reranker:
     ) -> NDArray[np.float64]:
         """Logits (pairs,) for (query index, document index) pairs; each document is run once."""
         asked = [self.encoder.query(Query.of(query)) for query in queries]
-        needed = sorted({document for _, document in pairs})
-        items = {index: Document.of(documents[index]) for index in needed}
-        segments: dict[int, Segment | Known] = {
-            index: self.encoder.document(item) for index, item in items.items()
-        }
-        made = self._pairs(items.__getitem__, segments, asked, pairs)
-        return self.engine.score(list(segments.values()), asked, made, progress)
+        order: dict[int, list[int]] = {}
+        for index, (_, document) in enumerate(pairs):
+            order.setdefault(document, []).append(index)
+        reader = Reader(
+            self.encoder,
+            asked,
+            lambda document: [pairs[index][0] for index in order[document]],
+            Failures("raise"),
+        )
+        given = ((document, documents[document]) for document in sorted(order))
+        windows = reader.windows(given, self.engine.limits.waiting_bytes)
+        scored = score_all(self.engine, reader, windows, len(pairs), progress)
+        logits = np.empty(len(pairs))
+        for document, each in scored.items():
+            logits[order[document]] = each.logits
+        return logits
 
     def compute_score(
         self,
@@ -244,53 +261,6 @@ class Reranker:
     def _settings(self) -> str:
         return f"{self.fingerprint}/{self.dtype}/{self.encoder.settings()}"
 
-    def _found(
-        self,
-        documents: Any,
-        index: Index | None,
-        query: Segment,
-        failures: Failures,
-    ) -> tuple[Callable[[int], Document], dict[int, Segment | Known]]:
-        """The document of a place, and what is scored of each, either given or out of an index."""
-        if index is not None:
-            records = index.records(self.engine.settings, self.facts())
-            found = known(index, records, self.encoder, failures)
-            return lambda place: records[place].document, dict(found)
-        items: dict[int, Document] = {}
-        segments: dict[int, Segment | Known] = {}
-        for place, value in enumerate(_listed(documents)):
-            try:
-                items[place] = Document.of(value)
-                segment = self.encoder.document(items[place])
-                self._suffix(items[place], segment, query)  # does a query's picture still fit?
-                segments[place] = segment
-            except SightrankError as error:
-                failures(place, error)
-        return items.__getitem__, segments
-
-    def _suffix(self, document: Document, prefix: Segment | Known, query: Segment) -> Segment:
-        with naming(describe(document)):
-            return self.encoder.suffix(prefix, query)
-
-    def _pairs(
-        self,
-        document_of: Callable[[int], Document],
-        segments: Mapping[int, Segment | Known],
-        queries: Sequence[Segment],
-        pairs: Sequence[tuple[int, int]],
-    ) -> list[Pair]:
-        """`pairs` of (query index, document index), documents renumbered as `segments` lists them."""
-        place = {index: at for at, index in enumerate(segments)}
-        return [
-            Pair(
-                index,
-                query,
-                self._suffix(document_of(document), segments[document], queries[query]),
-            )
-            for query, document in pairs
-            for index in [place[document]]
-        ]
-
 
 def choose_device(name: str | None) -> torch.device:
     """The device asked for, or the best one present. Raises OptionError."""
@@ -309,7 +279,7 @@ def choose_device(name: str | None) -> torch.device:
     return torch.device(name)
 
 
-def _listed(documents: Any) -> Iterable[Any]:
+def _listed(documents: Any) -> list[Any]:
     """`documents`, unless they are one document where a list is meant. Raises OptionError."""
     single = isinstance(documents, (str, bytes, bytearray, memoryview, Path, Document))
     if single or not isinstance(documents, Iterable):
@@ -317,7 +287,7 @@ def _listed(documents: Any) -> Iterable[Any]:
             f"documents is of type {type(documents).__name__}, expected is a list.",
             "Write [document] for a single one.",
         )
-    return documents
+    return list(documents)
 
 
 def _distinct(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
@@ -330,13 +300,6 @@ def _distinct(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
             place[key] = len(distinct)
             distinct.append(value)
     return distinct, [place[value if isinstance(value, str) else id(value)] for value in values]
-
-
-def _tokens(pairs: Sequence[Pair], segments: Sequence[Segment | Known]) -> int:
-    """Prompt tokens of all pairs without the score token."""
-    return sum(
-        len(segments[pair.document]) - pair.suffix.rewind + len(pair.suffix) - 1 for pair in pairs
-    )
 
 
 def _print_progress(done: int, total: int) -> None:

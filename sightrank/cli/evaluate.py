@@ -66,6 +66,7 @@ def evaluate(
     dtype: options.Dtype = None,
     max_pixels: options.MaxPixels = None,
     max_length: options.MaxLength = None,
+    memory: options.Memory = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure how well labelled sets are reranked: nDCG, MRR and recall.
@@ -92,7 +93,9 @@ def evaluate(
       --files unpacked/usr/share/debian-reference
     """
     request = Request(tuple(folders), run, files, depth, max_queries, per_query, trec_out, as_json)
-    run_evaluation(request, partial(options.load, model, device, dtype, max_pixels, max_length))
+    run_evaluation(
+        request, partial(options.load, model, device, dtype, max_pixels, max_length, memory)
+    )
 
 
 def run_evaluation(request: Request, load: Callable[[], Scorer]) -> None:
@@ -112,6 +115,7 @@ def run_evaluation(request: Request, load: Callable[[], Scorer]) -> None:
     scorer = load()
     results: list[Result] = []
     for task in tasks:
+        options.announce(scorer, task.documents)
         with options.progress_bar(task.dataset.name) as progress:
             results.append(rerank(scorer, task, progress))
         _write_files(request, results)

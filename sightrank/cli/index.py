@@ -92,6 +92,7 @@ def index(
     dtype: options.Dtype = None,
     max_pixels: options.MaxPixels = None,
     max_length: options.MaxLength = None,
+    memory: options.Memory = None,
     as_json: options.Json = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 if any document was left out.")
@@ -109,7 +110,7 @@ def index(
 
     Run again, it computes only what is new or has changed; stopped, it goes on where it was.
     """
-    load = partial(options.load, model, device, dtype, max_pixels, max_length)
+    load = partial(options.load, model, device, dtype, max_pixels, max_length, memory)
     if sum(place is not None for place in (to, listed, verify, prune)) != 1:
         raise typer.BadParameter("Give one of --to, --list, --verify and --prune.")
     if to is None and documents:
@@ -146,6 +147,7 @@ def run(
     documents = [_unnumbered(document) for document in found.documents]
     ranker = load()
     opened = Index.create(request.to, request.precision)
+    options.announce(ranker, documents)
     _announce(ranker, opened, documents)
     start = time.perf_counter()
     with options.progress_bar("indexing", rate=True) as progress:

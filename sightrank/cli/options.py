@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightrank.cli.output import readable_bytes
+from sightrank.errors import OptionError
+from sightrank.types import Document
+
 if TYPE_CHECKING:
     from sightrank.reranker import Reranker
+
+MANY = 50
+"""Documents from which on work counts as long."""
 
 Model = Annotated[
     str | None,
@@ -35,6 +44,13 @@ MaxLength = Annotated[
     int | None,
     typer.Option(metavar="N", help="Tokens of query and document at most. Default: 10240."),
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory that all of it may take, such as 2GiB. Default: half of what is free.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 
 
@@ -44,14 +60,42 @@ def load(
     dtype: str | None,
     max_pixels: int | None = None,
     max_length: int | None = None,
+    memory: str | None = None,
 ) -> Reranker:
-    """The reranker that these options ask for. Raises OptionError, CheckpointError."""
-    from sightrank.config import InputConfig
+    """The reranker that these options ask for. Raises OptionError, CheckpointError, OutOfMemoryError."""
+    from sightrank.config import EngineConfig, InputConfig
     from sightrank.reranker import Reranker
 
     given = {"max_pixels": max_pixels, "max_length": max_length}
     limits = {name: value for name, value in given.items() if value is not None}
-    return Reranker.from_pretrained(model, device=device, dtype=dtype, inputs=InputConfig(**limits))
+    engine = EngineConfig(memory_bytes=None if memory is None else parse_bytes(memory))
+    return Reranker.from_pretrained(
+        model, device=device, dtype=dtype, inputs=InputConfig(**limits), engine=engine
+    )
+
+
+def parse_bytes(size: str) -> int:
+    """2GiB, 512 MB or 1000000 as a number of bytes. Raises OptionError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *(?:([kmgt]?)(i?)b)?", size.strip(), re.IGNORECASE)
+    if not match:
+        raise OptionError(f"The size is {size!r}.", "Write 2GiB, 512MB or a number of bytes.")
+    power = " kmgt".index((match[2] or " ").lower())
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def announce(ranker: object, documents: Sequence[Document]) -> None:
+    """Before long work, where somebody watches: say what it is and what memory it will take."""
+    if len(documents) < MANY or not sys.stderr.isatty():
+        return
+    from sightrank.reranker import Reranker
+
+    expected = ranker.expect(documents) if isinstance(ranker, Reranker) else None
+    if expected is not None:
+        print(
+            f"{len(documents):,} documents, about {expected.num_tokens:,} tokens:"
+            f" up to {readable_bytes(expected.peak_bytes)} of memory.",
+            file=sys.stderr,
+        )
 
 
 @contextmanager

@@ -89,6 +89,7 @@ def rank(
     dtype: options.Dtype = None,
     max_pixels: options.MaxPixels = None,
     max_length: options.MaxLength = None,
+    memory: options.Memory = None,
     as_json: options.Json = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 if any document was left out.")
@@ -117,7 +118,7 @@ def rank(
             )
         arguments = [STANDARD_INPUT]
     request = Request(asked, tuple(arguments), top, index, whole, strict, as_json)
-    load = partial(options.load, model, device, dtype, max_pixels, max_length)
+    load = partial(options.load, model, device, dtype, max_pixels, max_length, memory)
     raise typer.Exit(run(request, load, sys.stdin.buffer, counted_pages))
 
 
@@ -136,6 +137,7 @@ def run(
     if not found.documents:
         raise nothing(len(found.failures))
     ranker = load()
+    options.announce(ranker, found.documents)
     with options.progress_bar("ranking") as progress:
         ranking = ranker.rank(
             request.query, found.documents, request.top, on_error="skip", progress=progress

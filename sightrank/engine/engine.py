@@ -6,7 +6,8 @@ A miss is a prefill followed by a hit, so there is no separate cold path.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightrank.config import EngineConfig
+from sightrank.engine.memory import cost, in_halves, limits
 from sightrank.engine.plans import CachedPrefix, Seen
 from sightrank.engine.precision import Precision, pack_features, pack_prefix, unpack
 from sightrank.engine.prefix_cache import PrefixCache, prefix_key
@@ -55,24 +57,35 @@ class Engine:
     def __init__(self, runner: Runner, config: EngineConfig, settings: str) -> None:
         """`settings`: digest of all that changes what a prefix means besides its own tokens and
         pixels: weights, dtype, template, limits. It becomes part of every key."""
-        self.runner, self.config, self.settings = runner, config, settings
-        self.cache = PrefixCache(config.cache_bytes)
+        self.runner, self.settings = runner, settings
+        self.limits = limits(config, runner.model, runner.device)
+        self.cache = PrefixCache(self.limits.cache_bytes)
+
+    def look(self, segments: Sequence[Segment]) -> list[Seen]:
+        """Segments whose images have been through the vision tower, fewer at once if memory is short."""
+        batches = plan([cost(segment) for segment in segments], self.limits.batch_tokens)
+        return [
+            seen
+            for batch in batches
+            for seen in in_halves(self.runner.look, [segments[at] for at in batch], self._relieve)
+        ]
 
     def score(
         self,
         documents: Sequence[Segment | Known],
-        queries: Sequence[Segment],
+        queries: Sequence[Segment | Seen],
         pairs: Sequence[Pair],
         progress: Progress | None = None,
         store: PrefixStore | None = None,
     ) -> NDArray[np.float64]:
         """Logits of `pairs`, in their order. Documents no pair names are not run.
 
+        Queries that were `look`ed at beforehand may be asked again at no cost.
         `store` is looked into for documents that are not in memory. Pairs whose document could not
         be recovered have NaN.
         """
         logits = np.full(len(pairs), np.nan)
-        asked = [self.runner.embed(self.runner.look([query])) for query in queries]
+        asked = [self._embedded(query) for query in queries]
         done = 0
         for window in self._windows(documents, pairs):
             prefixes = self._prefixes([documents[document] for document, _ in window], store)
@@ -82,9 +95,10 @@ class Engine:
                 for index in indices
                 if prefix is not None
             ]
-            for batch in plan([len(pairs[i].suffix) for i, _ in members], self.config.batch_tokens):
+            for batch in plan([len(pairs[i].suffix) for i, _ in members], self.limits.batch_tokens):
                 chosen = [members[place] for place in batch]
-                logits[[index for index, _ in chosen]] = self._extend(pairs, chosen, asked)
+                run = partial(self._extend, pairs, asked)
+                logits[[index for index, _ in chosen]] = in_halves(run, chosen, self._relieve)
             done += sum(len(indices) for _, indices in window)
             if progress:
                 progress(done, len(pairs))
@@ -97,7 +111,7 @@ class Engine:
     def pack(self, documents: Sequence[Segment], precision: Precision) -> list[dict[str, Tensor]]:
         """What a store keeps of these documents, run together."""
         if precision == "features":
-            return [pack_features(seen) for seen in self.runner.look(documents)]
+            return [pack_features(seen) for seen in self.look(documents)]
         prefixes = self._prefixes(documents, None)
         return [pack_prefix(prefix, precision) for prefix in prefixes if prefix is not None]
 
@@ -115,7 +129,7 @@ class Engine:
             for document, members in groupby(order, key=lambda index: pairs[index].document)
         ]
         costs = [cost(documents[document]) for document, _ in work]
-        for batch in plan(costs, self.config.batch_tokens):
+        for batch in plan(costs, self.limits.batch_tokens):
             yield [work[place] for place in batch]
 
     def _prefixes(
@@ -140,9 +154,10 @@ class Engine:
                 seen[slot] = held
             elif (whole := document.recover()) is not None:
                 unseen[slot] = whole
-        seen |= zip(unseen, self.runner.look(list(unseen.values())), strict=True)
+        seen |= zip(unseen, self.look(list(unseen.values())), strict=True)
         if seen:
-            fresh |= zip(seen, self.runner.prefill(list(seen.values())), strict=True)
+            run = in_halves(self.runner.prefill, list(seen.values()), self._relieve)
+            fresh |= zip(seen, run, strict=True)
         for slot, prefix in fresh.items():
             self.cache.put(slot, prefix)
         found |= fresh
@@ -157,9 +172,9 @@ class Engine:
     def _extend(
         self,
         pairs: Sequence[Pair],
-        chosen: Sequence[tuple[int, CachedPrefix]],
         asked: Sequence[Tensor],
-    ) -> NDArray[np.float64]:
+        chosen: Sequence[tuple[int, CachedPrefix]],
+    ) -> list[float]:
         suffixes = [pairs[index].suffix for index, _ in chosen]
         embedded = [
             _embedded(asked[pairs[index].query], pairs[index].suffix, self.runner)
@@ -167,7 +182,18 @@ class Engine:
         ]
         prefixes = [prefix for _, prefix in chosen]
         logits = self.runner.extend(prefixes, suffixes, torch.cat(embedded))
-        return logits.cpu().double().numpy()
+        return logits.tolist()
+
+    def _embedded(self, query: Segment | Seen) -> Tensor:
+        seen = query if isinstance(query, Seen) else self.look([query])[0]
+        return self.runner.embed([seen])
+
+    def _relieve(self) -> None:
+        """After memory ran out: remember nothing, and run less at once from now on."""
+        self.cache.clear()
+        self.limits = replace(self.limits, batch_tokens=max(1, self.limits.batch_tokens // 2))
+        if self.runner.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _embedded(query: Tensor, suffix: Segment, runner: Runner) -> Tensor:
@@ -178,9 +204,3 @@ def _embedded(query: Tensor, suffix: Segment, runner: Runner) -> Tensor:
         torch.tensor(suffix.ids[-1:].tolist(), device=query.device)
     )
     return torch.cat((query[: len(suffix) - 1], score))
-
-
-def cost(document: Segment | Known) -> int:
-    """Work of a prefill in tokens: the decoder's, and a patch of the vision tower as one more."""
-    images = document.images if isinstance(document, Segment) else ()
-    return len(document) + sum(image.grid[0] * image.grid[1] for image in images)

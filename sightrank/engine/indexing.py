@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 from sightrank.engine.catalog import Record, from_part
-from sightrank.engine.engine import Engine, Known, cost
+from sightrank.engine.engine import Engine, Known
 from sightrank.engine.index import Facts, Index, Progress
+from sightrank.engine.memory import cost
 from sightrank.engine.precision import Precision, Shape, packed_bytes
 from sightrank.errors import IndexFolderError, InputError, OptionError, SightrankError
 from sightrank.inputs.load import describe
@@ -62,7 +64,7 @@ class Indexing:
             )
         missing = not self.index.store.has(self.engine.key(segment))
         used = sum(map(cost, self.segments.values()))
-        if missing and used and used + cost(segment) > self.engine.config.batch_tokens:
+        if missing and used and used + cost(segment) > self.engine.limits.batch_tokens:
             self.flush()
         self.waiting[place] = document, record
         if missing:
@@ -183,11 +185,15 @@ def estimate(
     encoder: Encoder, shape: Shape, documents: Sequence[Document | Any], precision: Precision
 ) -> int | None:
     """Bytes that `documents` will take, judged by a few of them; None if none can be read."""
-    step = max(1, len(documents) // SAMPLE)
-    sizes = []
-    for document in documents[::step][:SAMPLE]:
-        try:
-            sizes.append(packed_bytes(encoder.document(Document.of(document)), shape, precision))
-        except SightrankError:
-            continue
+    sizes = [packed_bytes(each, shape, precision) for each in sample(encoder, documents)]
     return round(sum(sizes) / len(sizes) * len(documents)) if sizes else None
+
+
+def sample(encoder: Encoder, documents: Sequence[Document | Any]) -> list[Segment]:
+    """A few of `documents`, evenly spread; those that cannot be read are left out."""
+    step = max(1, len(documents) // SAMPLE)
+    found = []
+    for document in documents[::step][:SAMPLE]:
+        with suppress(SightrankError):
+            found.append(encoder.document(Document.of(document)))
+    return found

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from sightrank.inputs.segments import Segment
-from sightrank.model.attention import Attend, Packed, fused_attention
+from sightrank.model.attention import Attend, Packed, Runs
+from sightrank.model.parts import fused_part, joined
 
 
 @dataclass(frozen=True)
@@ -44,32 +47,28 @@ class CachedPrefix:
 class Prefill:
     """Causal attention inside each prefix; keeps the keys and values that pass by."""
 
-    def __init__(self, lengths: Sequence[int]) -> None:
-        self.lengths = list(lengths)
-        self.kept: list[tuple[Tensor, Tensor]] = []
+    def __init__(self, lengths: Sequence[int], num_layers: int) -> None:
+        self.lengths, self.num_layers = list(lengths), num_layers
+        self.prefixes: list[CachedPrefix] = []
+        """One cache a prefix, each in memory of its own, so that it can be dropped alone."""
         self._attend = Packed(lengths, causal=True).layer(0)
 
     def layer(self, index: int) -> Attend:
-        """One layer: called once a pass, in order."""
-        return self._keep
+        """Attention of one layer: called once a pass, in order."""
+        return partial(self._keep, index)
 
-    def _keep(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        self.kept.append((k, v))
+    def _keep(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if layer == 0:
+            self.prefixes = [self._room(k, length) for length in self.lengths]
+        pieces = torch.split(k, self.lengths), torch.split(v, self.lengths)
+        for prefix, keys, values in zip(self.prefixes, *pieces, strict=True):
+            prefix.keys[layer], prefix.values[layer] = keys, values
         # The last layer is asked for no output at all: nothing after it is ever read.
         return self._attend(q, k, v) if len(q) else q
 
-    def prefixes(self) -> list[CachedPrefix]:
-        """One cache a prefix, each in memory of its own, so that it can be dropped alone."""
-        keys = torch.stack([k for k, _ in self.kept])  # (layers, tokens, kv_heads, head_dim)
-        values = torch.stack([v for _, v in self.kept])
-        return [
-            CachedPrefix(k.clone(), v.clone())
-            for k, v in zip(
-                torch.split(keys, self.lengths, dim=1),
-                torch.split(values, self.lengths, dim=1),
-                strict=True,
-            )
-        ]
+    def _room(self, like: Tensor, length: int) -> CachedPrefix:
+        shape = (self.num_layers, length, *like.shape[1:])
+        return CachedPrefix(like.new_empty(shape), like.new_empty(shape))
 
 
 @dataclass(frozen=True)
@@ -82,31 +81,50 @@ class Suffix:
 
 
 class Extend:
-    """Each suffix attends to its prefix's cached keys and to its own past."""
+    """Each suffix attends to its prefix's cached keys and to its own past.
+
+    Neighbours behind one prefix read its keys together, and nobody copies them.
+    """
 
     def __init__(self, suffixes: Sequence[Suffix]) -> None:
-        self.suffixes = list(suffixes)
-        self.lengths = [suffix.length for suffix in suffixes]
+        self._own = Runs([suffix.length for suffix in suffixes])
+        self._groups = [
+            _Group(members[0].prefix, kept, len(members), sum(each.length for each in members))
+            for (_, kept), found in groupby(suffixes, key=_past)
+            for members in [list(found)]
+        ]
 
     def layer(self, index: int) -> Attend:
         """Attention over what was kept for this layer."""
+        return partial(self._attend, index)
 
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            read = [1] * len(self.lengths) if q.shape[0] != k.shape[0] else self.lengths
-            pieces = zip(
-                torch.split(q, read),
-                torch.split(k, self.lengths),
-                torch.split(v, self.lengths),
-                self.suffixes,
-                strict=True,
+    def _attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        own = self._own.each(partial(fused_part, causal=True), q, k, v)
+        reading = len(q) != len(k)  # only the last token of each
+        rows = [group.num_suffixes if reading else group.num_tokens for group in self._groups]
+        past = [
+            fused_part(
+                queries[None],
+                group.prefix.keys[layer, None, : group.num_kept],
+                group.prefix.values[layer, None, : group.num_kept],
+                causal=False,
             )
-            return torch.cat([_extend(*piece, index) for piece in pieces])
+            for queries, group in zip(torch.split(q, rows), self._groups, strict=True)
+        ]
+        outs, sums = (torch.cat([part[0] for part in parts]) for parts in zip(*past, strict=True))
+        return joined((outs, sums), (own[0], own[1]))
 
-        return attend
+
+@dataclass(frozen=True)
+class _Group:
+    """Neighbouring suffixes behind one prefix."""
+
+    prefix: CachedPrefix
+    num_kept: int
+    """Tokens of the prefix that they see."""
+    num_suffixes: int
+    num_tokens: int
 
 
-def _extend(q: Tensor, k: Tensor, v: Tensor, suffix: Suffix, layer: int) -> Tensor:
-    kept = suffix.prefix.num_tokens - suffix.rewind
-    keys = torch.cat((suffix.prefix.keys[layer, :kept], k))
-    values = torch.cat((suffix.prefix.values[layer, :kept], v))
-    return fused_attention(q, keys, values, causal=True)
+def _past(suffix: Suffix) -> tuple[int, int]:
+    return id(suffix.prefix), suffix.prefix.num_tokens - suffix.rewind

@@ -44,6 +44,11 @@ class PrefixCache:
         while self.num_bytes > self.max_bytes:
             self.drop(next(iter(self._entries)))
 
+    def clear(self) -> None:
+        """Forget all."""
+        self._entries.clear()
+        self.num_bytes = 0
+
     def drop(self, key: str) -> None:
         """Forget one, if it is there."""
         prefix = self._entries.pop(key, None)

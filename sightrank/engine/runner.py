@@ -38,10 +38,11 @@ class Runner:
     def prefill(self, prefixes: Sequence[Seen]) -> list[CachedPrefix]:
         """Run prefixes through the decoder, packed, and keep their keys and values."""
         segments = [prefix.segment for prefix in prefixes]
-        plan = Prefill([len(segment) for segment in segments])
+        lengths = [len(segment) for segment in segments]
+        plan = Prefill(lengths, self.model.config.num_hidden_layers)
         nothing = torch.empty(0, dtype=torch.long, device=self.device)
         self.model.model(self.embed(prefixes), self._rotary(segments), plan, readout=nothing)
-        return plan.prefixes()
+        return plan.prefixes
 
     @torch.inference_mode()
     def extend(

@@ -50,6 +50,12 @@ class Task:
     candidates: Run
 
     @property
+    def documents(self) -> list[Document]:
+        """What is scored, each once."""
+        keys = dict.fromkeys(key for scores in self.candidates.values() for key in scores)
+        return [self.dataset.documents[key] for key in keys]
+
+    @property
     def depth(self) -> int:
         """Most candidates that a query has."""
         return max((len(scores) for scores in self.candidates.values()), default=0)

@@ -57,6 +57,12 @@ class Segment:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes, mostly the images' pixels."""
+        pixels = sum(image.pixels.nbytes for image in self.images)
+        return self.ids.nbytes + self.positions.nbytes + pixels
+
     def recover(self) -> Segment:
         """Itself: it is whole. Documents out of an index have to be read again."""
         return self

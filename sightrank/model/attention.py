@@ -7,7 +7,8 @@ the same convention as flash attention's variable-length functions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Protocol
 
 import torch
@@ -47,19 +48,22 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """`plain_attention` through PyTorch's fused kernels."""
-    queries, keys = q.shape[0], k.shape[0]
+    """`plain_attention` of segments of one shape, through PyTorch's fused kernels.
+
+    q (segments, queries, heads, head_dim), k and v (segments, keys, kv_heads, head_dim) -> as q.
+    """
+    queries, keys = q.shape[1], k.shape[1]
     square = queries == keys
     mask = causal_mask(queries, keys, q.device) if causal and not square and queries > 1 else None
     out = F.scaled_dot_product_attention(
-        q.transpose(0, 1)[None],
-        k.transpose(0, 1)[None],
-        v.transpose(0, 1)[None],
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
         attn_mask=mask,
         is_causal=causal and square,
-        enable_gqa=q.shape[1] != k.shape[1],
+        enable_gqa=q.shape[2] != k.shape[2],
     )
-    return out[0].transpose(0, 1)
+    return out.transpose(1, 2)
 
 
 def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
@@ -68,19 +72,70 @@ def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
     return torch.ones(shape, dtype=torch.bool, device=device).tril(diagonal=keys - queries)
 
 
+class Runs:
+    """Packed segments gathered by their length, so that those of one length run as one call."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        order = sorted(range(len(lengths)), key=lambda segment: lengths[segment])
+        self._groups = [
+            (length, len(list(members)))
+            for length, members in groupby(order, key=lengths.__getitem__)
+        ]
+        self._segments = self._tokens = None
+        if len(self._groups) > 1:  # else all are in order as they are
+            tokens = torch.split(torch.arange(sum(lengths)), list(lengths))
+            self._segments = torch.tensor(order)
+            self._tokens = torch.cat([tokens[segment] for segment in order])
+
+    def each(
+        self, run: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]], *qkv: Tensor
+    ) -> tuple[Tensor, ...]:
+        """`run` over q, k, v, each (tokens, ...), one group at a time as (segments, length, ...).
+
+        q may instead have one row a segment. Results come back packed as q is.
+        """
+        reading = len(qkv[0]) != len(qkv[1])
+        orders = (self._segments if reading else self._tokens, self._tokens, self._tokens)
+        seen = [count * length for length, count in self._groups]
+        sizes = ([count for _, count in self._groups] if reading else seen, seen, seen)
+        cut = [
+            torch.split(packed if order is None else packed[order.to(packed.device)], size)
+            for packed, order, size in zip(qkv, orders, sizes, strict=True)
+        ]
+        results = [
+            run(*(rows.unflatten(0, (count, -1)) for rows in group))
+            for *group, (_, count) in zip(*cut, self._groups, strict=True)
+        ]
+        columns = zip(*results, strict=True)
+        return tuple(
+            _restored([rows.flatten(0, 1) for rows in each], orders[0]) for each in columns
+        )
+
+
+def _restored(pieces: list[Tensor], order: Tensor | None) -> Tensor:
+    gathered = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+    return gathered if order is None else gathered[order.argsort().to(gathered.device)]
+
+
 class Packed:
     """Every segment attends within itself: an image's patches (full) or a prompt's tokens (causal)."""
 
     def __init__(self, lengths: Sequence[int], *, causal: bool, plain: bool = False) -> None:
-        self.lengths = list(lengths)
-        self.causal = causal
-        self._segment = plain_attention if plain else fused_attention
+        self.lengths, self.causal, self.plain = list(lengths), causal, plain
+        self._runs = Runs(lengths)
 
     def layer(self, index: int) -> Attend:
         """The same for every layer."""
-        return self._attend
+        return self._one_by_one if self.plain else self._together
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _together(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        (out,) = self._runs.each(self._batch, q, k, v)
+        return out
+
+    def _batch(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor]:
+        return (fused_attention(q, k, v, self.causal),)
+
+    def _one_by_one(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         query_lengths = [1] * len(self.lengths) if q.shape[0] != k.shape[0] else self.lengths
         pieces = zip(
             torch.split(q, query_lengths),
@@ -88,4 +143,4 @@ class Packed:
             torch.split(v, self.lengths),
             strict=True,
         )
-        return torch.cat([self._segment(*piece, causal=self.causal) for piece in pieces])
+        return torch.cat([plain_attention(*piece, self.causal) for piece in pieces])

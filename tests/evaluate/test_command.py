@@ -89,7 +89,7 @@ def test_the_command_line(make_set: MakeSet, scorer: Any, monkeypatch: pytest.Mo
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert (report["queries"], report["depth"]) == (1, 2)
-    assert asked == [None, None, None, 5000, None]
+    assert asked == [None, None, None, 5000, None, None]
 
 
 def test_evaluation_loads_no_torch() -> None:
