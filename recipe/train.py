@@ -24,6 +24,7 @@ from recipe.reading import Reader, Reading, ReadingConfig
 from recipe.start import fresh, nano_config
 from recipe.trainer import Task, TrainConfig, Trainer
 from sightrank.model.multimodal import RerankerModel
+from sightrank.weights import read_tensors
 
 
 def main() -> None:
@@ -69,14 +70,19 @@ def begin(pack: TextPack, tokenizer: Tokenizer) -> RerankerModel:
 
 
 def carry_over(stage: dict[str, Any], trained: nn.Module, runs: Path) -> None:
-    """Lay what earlier stages trained over the fresh weights."""
+    """Lay what earlier stages trained, or a model `folder` holds, over the fresh weights."""
     for source in stage.get("from", []):
         prefixes = tuple(source["parts"])
-        saved = torch.load(runs / source["run"] / "checkpoint.pt", weights_only=True)["model"]
+        if "folder" in source:
+            place = Path(source["folder"])
+            saved = dict(read_tensors(place))
+        else:
+            place = runs / source["run"]
+            saved = torch.load(place / "checkpoint.pt", weights_only=True)["model"]
         chosen = {key: value for key, value in saved.items() if key.startswith(prefixes)}
         unknown = trained.load_state_dict(chosen, strict=False).unexpected_keys
         if unknown or not chosen:
-            raise SystemExit(f"{runs / source['run']} holds no {prefixes} that fit: {unknown[:5]}")
+            raise SystemExit(f"{place} holds no {prefixes} that fit: {unknown[:5]}")
 
 
 def unfreeze(stage: dict[str, Any], model: RerankerModel) -> None:
