@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from recipe import tokenizer as subject
 from recipe.fetch import DATA
 from sightrank.errors import CheckpointError
+from sightrank.weights import NANO
 
 WORDS = (b"he", b"ll", b"hell", b"hello", b" w", b"or", b"ld", b"orld", b" world", b"xy", b"xyz")
 
@@ -138,10 +139,7 @@ def test_qwen_has_all_its_ids(qwen: Tokenizer) -> None:
 
 
 def test_nano_tokens_are_qwens(qwen: Tokenizer) -> None:
-    path = DATA / "tokenizer" / "tokenizer.json"
-    if not path.exists():
-        pytest.skip(f"{path.name} is not cut yet; cut it with python -m recipe.tokenizer")
-    cut = Tokenizer.from_file(str(path))
+    cut = Tokenizer.from_file(str(NANO / "tokenizer.json"))
     assert cut.get_vocab_size() == subject.SIZE
     kept = set(subject.merges_of(cut))
     assert [merge for merge in subject.merges_of(qwen) if merge in kept] == subject.merges_of(cut)
