@@ -16,7 +16,8 @@ from pathlib import Path
 
 from machine import describe
 
-from sightrank import Document, Query, Reranker
+from sightrank import Document, Reranker
+from sightrank.inputs.load import FileLimits
 from sightrank.inputs.pdf import page_count
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
@@ -38,7 +39,9 @@ def main() -> None:
     passages = [path.read_text(encoding="utf-8") for path in sorted(DEMO.glob("passages/*.txt"))]
     sets: dict[str, list[Document]] = {
         "passages": [Document.text(f"{text}\n{n}") for n in range(20) for text in passages],
-        "pages": [Document.pdf(pdf, pages=page + 1) for page in range(page_count(pdf))],
+        "pages": [
+            Document.pdf(pdf, pages=page + 1) for page in range(page_count(pdf, FileLimits()))
+        ],
         "pictures": [Document.image(path) for path in sorted(DEMO.glob("pictures/*.png"))],
     }
     result = {"machine": describe(), "sets": {}}
@@ -61,18 +64,12 @@ def measure(model: str | None, documents: list[Document]) -> dict[str, float]:
     cold = seconds(lambda: ranker.rank(QUERIES[0], documents))
     tokens = ranker.rank(QUERIES[0], documents).total_tokens
     warm = min(seconds(lambda q=query: ranker.rank(q, documents)) for query in QUERIES[1:])
-    encoded = [ranker.encoder.document(document) for document in documents]
-    queries = [ranker.encoder.query(asked) for asked in map(Query.text, QUERIES)]
-    pairs = ranker._pairs(
-        dict(enumerate(encoded)),
-        queries,
-        [(q, d) for q in range(len(queries)) for d in range(len(encoded))],
-    )
-    engine = seconds(lambda: ranker.engine.score(encoded, queries, pairs))
+    pairs = [(q, d) for q in range(len(QUERIES)) for d in range(len(documents))]
+    matrix = seconds(lambda: ranker.score_matrix(QUERIES, documents, pairs))
     return {
         "cold_documents_per_second": len(documents) / cold,
         "warm_documents_per_second": len(documents) / warm,
-        "warm_pairs_per_second_without_reading": len(pairs) / engine,
+        "warm_pairs_per_second_of_four_queries": len(pairs) / matrix,
         "tokens_per_document": tokens / len(documents),
     }
 
