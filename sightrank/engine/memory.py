@@ -100,6 +100,9 @@ def token_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
         + size * int(vision.embed_dim * (6 + 3 * vision.mlp_ratio))
         + wide * 4 * vision.embed_dim
     )
+    if size < wide:  # products that are widened on their way
+        token += wide * (text.hidden_size + text.intermediate_size)
+        patch += wide * int(vision.embed_dim * (3 + vision.mlp_ratio))
     return max(token, patch)
 
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sightrank.model.wide import widens
+
 
 class Attend(Protocol):
     """q (queries, heads, head_dim), k and v (keys, kv_heads, head_dim) -> (queries, heads, head_dim)."""
@@ -55,15 +57,16 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     queries, keys = q.shape[1], k.shape[1]
     square = queries == keys
     mask = causal_mask(queries, keys, q.device) if causal and not square and queries > 1 else None
+    wide_q, wide_k, wide_v = (q.float(), k.float(), v.float()) if widens(q) else (q, k, v)
     out = F.scaled_dot_product_attention(
-        q.transpose(1, 2),
-        k.transpose(1, 2),
-        v.transpose(1, 2),
+        wide_q.transpose(1, 2),
+        wide_k.transpose(1, 2),
+        wide_v.transpose(1, 2),
         attn_mask=mask,
         is_causal=causal and square,
         enable_gqa=q.shape[2] != k.shape[2],
     )
-    return out.transpose(1, 2)
+    return out.transpose(1, 2).to(q.dtype)
 
 
 def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:

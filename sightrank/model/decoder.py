@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from sightrank.config import ModelConfig
 from sightrank.model.attention import Attend, AttentionPlan
 from sightrank.model.rope import Rotary, rotate
+from sightrank.model.wide import Linear
 
 
 class RMSNorm(nn.Module):
@@ -36,10 +37,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         size, self.head_dim = config.hidden_size, config.head_dim
         kv_size = config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(size, size)
-        self.k_proj = nn.Linear(size, kv_size)
-        self.v_proj = nn.Linear(size, kv_size)
-        self.o_proj = nn.Linear(size, size, bias=False)
+        self.q_proj = Linear(size, size)
+        self.k_proj = Linear(size, kv_size)
+        self.v_proj = Linear(size, kv_size)
+        self.o_proj = Linear(size, size, bias=False)
 
     def forward(
         self, hidden: Tensor, rotary: Rotary, attend: Attend, readout: Tensor | None
@@ -58,9 +59,9 @@ class GatedMlp(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(tokens, size) -> the same shape."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sightrank.model.attention import causal_mask
+from sightrank.model.wide import widens
 
 MOST_SCORES = 1 << 24
 """Of a plain part that are held at once: 64 MiB."""
@@ -45,11 +46,11 @@ def fused_part(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, T
     """
     if q.device.type != "cpu" or (causal and q.shape[1] not in (1, k.shape[1])):
         return plain_part(q, k, v, causal)
-    square = causal and q.shape[1] > 1
+    wide = (q.float(), k.float(), v.float()) if widens(q) else (q, k, v)
     out, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), 0.0, square
+        *(tensor.transpose(1, 2) for tensor in wide), 0.0, causal and q.shape[1] > 1
     )
-    return out.transpose(1, 2), sums.transpose(1, 2)
+    return out.transpose(1, 2).to(q.dtype), sums.transpose(1, 2)
 
 
 def joined(one: tuple[Tensor, Tensor], two: tuple[Tensor, Tensor]) -> Tensor:

@@ -7,11 +7,11 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sightrank.config import VisionConfig
 from sightrank.model.attention import Attend, Packed
 from sightrank.model.rope import Rotary, rotate, vision_rotary
+from sightrank.model.wide import Linear, linear
 
 LAYER_NORM_EPS = 1e-6
 
@@ -32,7 +32,7 @@ class PatchEmbed(nn.Module):
         A still image is the same frame twice, so the two frames' weights are added first.
         """
         weight = self.proj.weight.float().sum(dim=2).flatten(1).to(patches.dtype)
-        return F.linear(patches, weight)
+        return linear(patches, weight)
 
 
 class VisionAttention(nn.Module):
@@ -41,8 +41,8 @@ class VisionAttention(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
-        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+        self.qkv = Linear(config.embed_dim, 3 * config.embed_dim)
+        self.proj = Linear(config.embed_dim, config.embed_dim)
 
     def forward(self, hidden: Tensor, rotary: Rotary, attend: Attend) -> Tensor:
         """(patches, embed_dim) -> the same shape."""
@@ -59,8 +59,8 @@ class VisionMlp(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         width = int(config.embed_dim * config.mlp_ratio)
-        self.fc1 = nn.Linear(config.embed_dim, width)
-        self.fc2 = nn.Linear(width, config.embed_dim)
+        self.fc1 = Linear(config.embed_dim, width)
+        self.fc2 = Linear(width, config.embed_dim)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(patches, embed_dim) -> the same shape."""
@@ -94,7 +94,7 @@ class PatchMerger(nn.Module):
         self.width = config.embed_dim * config.spatial_merge_size**2
         self.ln_q = nn.LayerNorm(config.embed_dim, eps=LAYER_NORM_EPS)
         self.mlp = nn.Sequential(
-            nn.Linear(self.width, self.width), nn.GELU(), nn.Linear(self.width, hidden_size)
+            Linear(self.width, self.width), nn.GELU(), Linear(self.width, hidden_size)
         )
 
     def forward(self, hidden: Tensor) -> Tensor:
