@@ -17,16 +17,13 @@ QUERY = "What was the revenue in 2023?"
 DOCUMENT = "Revenue rose to 4.2 million euros in 2023."
 
 
+@options.model_options
 def doctor(
     query: Annotated[str, typer.Option(help="Query of the pair that is shown.")] = QUERY,
     document: Annotated[
         str, typer.Option(help="Its document: a text, or the path of a file.")
     ] = DOCUMENT,
-    model: options.Model = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    max_pixels: options.MaxPixels = None,
-    max_length: options.MaxLength = None,
+    model: options.ModelOptions = options.NANO,
     as_json: options.Json = False,
 ) -> None:
     """Show versions, device, the model, the exact prompt of a pair, and check published scores.
@@ -38,7 +35,7 @@ def doctor(
 
     The exit status is 1 if the released weights do not give their published scores.
     """
-    ranker = options.load(model, device, dtype, max_pixels, max_length)
+    ranker = model.load()
     report = {
         "versions": checkup.versions(),
         "machine": checkup.machine(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +32,7 @@ class Request:
     json: bool = False
 
 
+@options.model_options
 def evaluate(
     folders: Annotated[
         list[Path],
@@ -61,12 +61,7 @@ def evaluate(
     trec_out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the reranked run of one DIR.")
     ] = None,
-    model: options.Model = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    max_pixels: options.MaxPixels = None,
-    max_length: options.MaxLength = None,
-    memory: options.Memory = None,
+    model: options.ModelOptions = options.NANO,
     as_json: options.Json = False,
 ) -> None:
     """Measure how well labelled sets are reranked: nDCG, MRR and recall.
@@ -93,9 +88,7 @@ def evaluate(
       --files unpacked/usr/share/debian-reference
     """
     request = Request(tuple(folders), run, files, depth, max_queries, per_query, trec_out, as_json)
-    run_evaluation(
-        request, partial(options.load, model, device, dtype, max_pixels, max_length, memory)
-    )
+    run_evaluation(request, model.load)
 
 
 def run_evaluation(request: Request, load: Callable[[], Scorer]) -> None:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -45,6 +44,7 @@ class Request:
     json: bool = False
 
 
+@options.model_options
 def index(
     documents: Annotated[
         list[str] | None,
@@ -87,12 +87,7 @@ def index(
     whole: Annotated[
         bool, typer.Option("--whole", help="A PDF is one document, not one document a page.")
     ] = False,
-    model: options.Model = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    max_pixels: options.MaxPixels = None,
-    max_length: options.MaxLength = None,
-    memory: options.Memory = None,
+    model: options.ModelOptions = options.NANO,
     as_json: options.Json = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 if any document was left out.")
@@ -110,7 +105,6 @@ def index(
 
     Run again, it computes only what is new or has changed; stopped, it goes on where it was.
     """
-    load = partial(options.load, model, device, dtype, max_pixels, max_length, memory)
     if sum(place is not None for place in (to, listed, verify, prune)) != 1:
         raise typer.BadParameter("Give one of --to, --list, --verify and --prune.")
     if to is None and documents:
@@ -121,12 +115,14 @@ def index(
         elif verify is not None:
             status = index_folder.verify(verify, as_json)
         elif prune is not None:
-            status = index_folder.prune(prune, load if model is not None else None, as_json)
+            status = index_folder.prune(
+                prune, model.load if model.model is not None else None, as_json
+            )
         else:
             assert to is not None
             arguments = tuple(documents or _standard_input())
             request = Request(arguments, to, precision, whole, strict, as_json)
-            status = run(request, load, sys.stdin.buffer, counted_pages)
+            status = run(request, model.load, sys.stdin.buffer, counted_pages)
     raise typer.Exit(status)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,57 +24,88 @@ if TYPE_CHECKING:
 MANY = 50
 """Documents from which on work counts as long."""
 
-Model = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="A model folder or a hub id such as jinaai/jina-reranker-m0. Default: nano, built in.",
-    ),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="cpu, cuda or mps. Default: the best one present."),
-]
-Dtype = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="float32 or bfloat16. Default: what the checkpoint names."),
-]
-MaxPixels = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Pixels of an image at most. Default: 602112, 768 tokens."),
-]
-MaxLength = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Tokens of query and document at most. Default: 10240."),
-]
-Memory = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIZE",
-        help="Memory that all of it may take, such as 2GiB. Default: half of what is free.",
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 
 
-def load(
-    model: str | None,
-    device: str | None,
-    dtype: str | None,
-    max_pixels: int | None = None,
-    max_length: int | None = None,
-    memory: str | None = None,
-) -> Reranker:
-    """The reranker that these options ask for. Raises OptionError, CheckpointError, OutOfMemoryError."""
-    from sightrank.config import EngineConfig, InputConfig
-    from sightrank.reranker import Reranker
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model, on what, and within what limits; `load` makes it."""
 
-    given = {"max_pixels": max_pixels, "max_length": max_length}
-    limits = {name: value for name, value in given.items() if value is not None}
-    engine = EngineConfig(memory_bytes=None if memory is None else parse_bytes(memory))
-    return Reranker.from_pretrained(
-        model, device=device, dtype=dtype, inputs=InputConfig(**limits), engine=engine
-    )
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A model folder or a hub id such as jinaai/jina-reranker-m0."
+            " Default: nano, built in.",
+        ),
+    ] = None
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="cpu, cuda or mps. Default: the best one present."),
+    ] = None
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="float32 or bfloat16. Default: what the checkpoint names."
+        ),
+    ] = None
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Pixels of an image at most. Default: 602112, 768 tokens."),
+    ] = None
+    max_length: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Tokens of query and document at most. Default: 10240."),
+    ] = None
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Memory that all of it may take, such as 2GiB. Default: half of what is free.",
+        ),
+    ] = None
+
+    def load(self) -> Reranker:
+        """Raises OptionError, CheckpointError, OutOfMemoryError."""
+        from sightrank.config import EngineConfig, InputConfig
+        from sightrank.reranker import Reranker
+
+        given = {"max_pixels": self.max_pixels, "max_length": self.max_length}
+        limits = {name: value for name, value in given.items() if value is not None}
+        engine = EngineConfig(
+            memory_bytes=None if self.memory is None else parse_bytes(self.memory)
+        )
+        return Reranker.from_pretrained(
+            self.model,
+            device=self.device,
+            dtype=self.dtype,
+            inputs=InputConfig(**limits),
+            engine=engine,
+        )
+
+
+NANO = ModelOptions()
+
+
+def model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with the options of `ModelOptions` where it has a parameter of that type."""
+    chosen = inspect.signature(ModelOptions, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True)
+    (place,) = (name for name, each in own.parameters.items() if each.annotation is ModelOptions)
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        given[place] = ModelOptions(**{name: given.pop(name) for name in chosen})
+        command(**given)
+
+    parameters = [
+        each
+        for name, parameter in own.parameters.items()
+        for each in (chosen.values() if name == place else [parameter])
+    ]
+    keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    run.__signature__ = own.replace(parameters=keywords)  # type: ignore[attr-defined]
+    return run
 
 
 def parse_bytes(size: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, Protocol
 
@@ -56,6 +55,7 @@ class Request:
     json: bool = False
 
 
+@options.model_options
 def rank(
     query: Annotated[
         str | None,
@@ -84,12 +84,7 @@ def rank(
     whole: Annotated[
         bool, typer.Option("--whole", help="A PDF is one document, not one document a page.")
     ] = False,
-    model: options.Model = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    max_pixels: options.MaxPixels = None,
-    max_length: options.MaxLength = None,
-    memory: options.Memory = None,
+    model: options.ModelOptions = options.NANO,
     as_json: options.Json = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 if any document was left out.")
@@ -118,8 +113,7 @@ def rank(
             )
         arguments = [STANDARD_INPUT]
     request = Request(asked, tuple(arguments), top, index, whole, strict, as_json)
-    load = partial(options.load, model, device, dtype, max_pixels, max_length, memory)
-    raise typer.Exit(run(request, load, sys.stdin.buffer, counted_pages))
+    raise typer.Exit(run(request, model.load, sys.stdin.buffer, counted_pages))
 
 
 def run(

@@ -34,17 +34,17 @@ def test_other_sizes_are_refused_with_an_example(written: str) -> None:
 
 
 def test_the_option_sets_the_budget(checkpoint: Path) -> None:
-    ranker = options.load(str(checkpoint), "cpu", None, memory="600MiB")
+    ranker = options.ModelOptions(str(checkpoint), "cpu", memory="600MiB").load()
     limits = ranker.engine.limits
     assert limits.fixed_bytes + limits.cache_bytes < 600 * 1024**2
     with pytest.raises(OutOfMemoryError):
-        options.load(str(checkpoint), "cpu", None, memory="6MiB")
+        options.ModelOptions(str(checkpoint), "cpu", memory="6MiB").load()
 
 
 def test_long_work_is_announced_at_a_terminal(
     checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ranker = options.load(str(checkpoint), "cpu", None)
+    ranker = options.ModelOptions(str(checkpoint), "cpu").load()
     many = [Document.text("a b c")] * options.MANY
     options.announce(ranker, many)
     assert capsys.readouterr().err == "", "nobody watches"

@@ -125,7 +125,7 @@ def test_query_image_makes_every_positional_a_document(
     files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ranker = LengthRanker()
-    monkeypatch.setattr("sightrank.cli.options.load", lambda *_: ranker)
+    monkeypatch.setattr("sightrank.cli.options.ModelOptions.load", lambda _: ranker)
     assert status("rank", "--query-image", "q.png", "a.md", "b.txt", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["query"] == "q.png"
@@ -147,7 +147,7 @@ def test_errors_end_without_a_traceback(
     def load(*_: Any) -> LengthRanker:
         raise raised
 
-    monkeypatch.setattr("sightrank.cli.options.load", load)
+    monkeypatch.setattr("sightrank.cli.options.ModelOptions.load", load)
     assert status("rank", "q", "b.txt") == code
     out, err = capsys.readouterr()
     assert out == ""
