@@ -24,8 +24,8 @@ from sightrank.errors import (
 from sightrank.inputs.files import FileLimits
 from sightrank.inputs.pdf import page_count
 
-OWN = {FILE, f"{FILE}-journal", ENTRIES, UNFINISHED}
-"""What lies in an index folder."""
+OWN = {FILE, f"{FILE}-journal", ENTRIES, UNFINISHED, "calibration.json"}
+"""What lies in an index folder. A calibration is the user's to put there."""
 Facts = Mapping[str, Any]
 Progress = Callable[[int, int], None]
 
