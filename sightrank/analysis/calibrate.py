@@ -183,7 +183,7 @@ def calibrate(
     found |= {name: fit.apply(held_out.logits) for name, fit in fits.items()}
     inside = fits[chosen].apply(fitted.logits)
     thresholds = tuple(
-        measure(goal, share, choose(goal, share, inside, fitted.relevant), found[chosen], held_out)
+        measure(goal, share, choose(goal, share, inside, fitted), found[chosen], held_out)
         for goal, share in wanted
     )
     reliabilities = {name: reliability(p, held_out.relevant) for name, p in found.items()}

@@ -45,6 +45,20 @@ def share_by_query(
     return Share(num_hits, total, low, high)
 
 
+def surely_reaches(
+    hits: NDArray[np.bool_],
+    queries: NDArray[np.int64],
+    wanted: float,
+    confidence: float = CONFIDENCE,
+) -> bool:
+    """Whether the lower end of `share_by_query` is at `wanted` or above, without computing it."""
+    if not len(hits) or float(hits.mean()) < wanted:
+        return False
+    size = _effective_size(hits, queries)
+    expected = float(hits.mean()) * size
+    return beta_cdf(wanted, expected, size - expected + 1) <= (1 - confidence) / 2
+
+
 def _effective_size(hits: NDArray[np.bool_], queries: NDArray[np.int64]) -> float:
     """Independent pairs whose share would vary as much: p (1 - p) / variance of the ratio."""
     total = len(hits)

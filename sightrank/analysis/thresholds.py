@@ -8,10 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sightrank.analysis.intervals import CONFIDENCE, Share, share_by_query
+from sightrank.analysis.intervals import CONFIDENCE, Share, share_by_query, surely_reaches
 from sightrank.errors import OptionError
 
 Goal = Literal["precision", "recall"]
+TRIED = 256
+"""Thresholds that are looked at, evenly spread over the pairs."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Threshold:
 
     @property
     def kept(self) -> bool:
-        """Whether the wanted figure lies within the measured interval or below it."""
+        """Whether what was measured, with its interval, does not contradict what was wanted."""
         return self.probability is not None and self.wanted <= self.reached.high
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,22 +80,29 @@ def check_share(name: str, value: float) -> float:
 
 
 def choose(
-    goal: Goal, wanted: float, probabilities: NDArray[np.float64], relevant: NDArray[np.bool_]
+    goal: Goal,
+    wanted: float,
+    probabilities: NDArray[np.float64],
+    pairs: Labelled,
+    confidence: float = CONFIDENCE,
 ) -> float | None:
-    """The threshold that takes most at the wanted precision, or least at the wanted recall.
+    """The lowest threshold at the wanted precision, or the highest at the wanted recall.
 
-    A precision must hold at this threshold; None where it holds at none.
+    Not the figure itself must reach what is wanted but the lower end of its interval: of many
+    thresholds some look good by luck, those with few pairs above them most. None where none does.
     """
     check_share(goal, wanted)
-    order = np.argsort(-probabilities, kind="stable")
-    ranked, right = probabilities[order], relevant[order].cumsum()
-    ends = np.append(ranked[1:] != ranked[:-1], True)  # equal probabilities are taken together
-    if goal == "precision":
-        fit = ends & (right >= wanted * np.arange(1, len(ranked) + 1))
-        places = np.flatnonzero(fit)[-1:]
-    else:
-        places = np.flatnonzero(ends & (right >= wanted * max(int(relevant.sum()), 1)))[:1]
-    return float(ranked[places[0]]) if len(places) else None
+    tried = np.unique(probabilities)
+    tried = tried[np.unique(np.linspace(0, len(tried) - 1, TRIED).round().astype(np.int64))]
+    of, queries = pairs.relevant, pairs.queries
+    for least in tried.tolist() if goal == "precision" else tried[::-1].tolist():
+        taken = probabilities >= least
+        hits, group = (
+            (of[taken], queries[taken]) if goal == "precision" else (taken[of], queries[of])
+        )
+        if surely_reaches(hits, group, wanted, confidence):
+            return float(least)
+    return None
 
 
 def measure(
@@ -106,7 +115,7 @@ def measure(
 ) -> Threshold:
     """What a threshold gives on pairs that it was not chosen on."""
     taken = probabilities >= (np.inf if probability is None else probability)
-    precision = share_by_query(held_out.relevant[taken], held_out.queries[taken], confidence)
     of = held_out.relevant
+    precision = share_by_query(of[taken], held_out.queries[taken], confidence)
     recall = share_by_query(taken[of], held_out.queries[of], confidence)
     return Threshold(goal, wanted, probability, precision, recall)

@@ -89,7 +89,8 @@ def calibrate(
     {"image"} or {"pdf", "page"}, relevant 0, 1 or a grade. A line that has been
     scored is {"logit", "relevant"}, with "query" where lines share one.
 
-    Half of the queries are fitted to; every figure is of the other half.
+    Half of the queries are fitted to; every figure is of the other half. A
+    threshold is one whose interval on the first half lies above what is wanted.
     """
     wanted: list[tuple[Goal, float]] = [("precision", value) for value in precision or ()]
     wanted += [("recall", value) for value in recall or ()]
@@ -192,7 +193,7 @@ def _thresholds(thresholds: Sequence[Threshold]) -> list[str]:
     for each in thresholds:
         wanted = f"  {each.goal} {each.wanted:g}"
         if each.probability is None:
-            rows.append(f"{wanted:<18}not reached by any threshold")
+            rows.append(f"{wanted:<18}no threshold is sure to reach it")
             continue
         shares = [
             f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}]"
