@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sightrank.analysis.calibrate import Calibration
+from sightrank.analysis.diverse import POOL, most_marginal
+from sightrank.analysis.states import centred
 from sightrank.errors import OptionError
-from sightrank.types import RankedDocument
+from sightrank.types import Image, Pdf, RankedDocument
+
+Hits = Sequence[RankedDocument]
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,7 @@ class Selection:
     top_k: int | None
     threshold: float | None
     calibration: Calibration | None
+    diverse: float | None = None
 
     @classmethod
     def of(
@@ -26,6 +34,7 @@ class Selection:
         top_k: int | None,
         threshold: float | None,
         calibration: Calibration | str | Path | None,
+        diverse: float | None,
         facts: Mapping[str, Any],
     ) -> Selection:
         """`facts`: of the model that ranks. Raises OptionError, InputError, OtherModelError."""
@@ -35,26 +44,44 @@ class Selection:
             raise OptionError(
                 f"threshold is {threshold!r}.", "It is a probability: a number from 0 to 1."
             )
+        if diverse is not None and not (_is_number(diverse) and 0 <= diverse <= 1):
+            raise OptionError(
+                f"diverse is {diverse!r}.",
+                "It is a number from 0, all for variety, to 1, all for relevance.",
+            )
         if isinstance(calibration, (str, Path)):
             calibration = Calibration.load(calibration)
         if calibration is not None:
             calibration.check(facts)
-        return cls(top_k, threshold, calibration)
+        return cls(top_k, threshold, calibration, diverse)
 
     def choose(
-        self, hits: Sequence[RankedDocument]
+        self, hits: Hits, vectors: Callable[[Hits], NDArray[np.float32]]
     ) -> tuple[tuple[RankedDocument, ...], tuple[RankedDocument, ...]]:
         """(what is wanted, what lies below the threshold), from all hits, best first.
 
-        Order is by logit: a calibration never changes it.
+        Order is by logit, which a calibration never changes, unless variety is asked for: then
+        `vectors` gives a row for each of the best hits.
         """
         known = self._calibrated(hits)
         least = 0.0 if self.threshold is None else self.threshold
         passed = [hit for hit in known if probability(hit) >= least]
         rejected = tuple(hit for hit in known if probability(hit) < least)
-        return tuple(passed[: self.top_k]), rejected
+        return tuple(self._varied(passed, vectors)[: self.top_k]), rejected
 
-    def _calibrated(self, hits: Sequence[RankedDocument]) -> list[RankedDocument]:
+    def _varied(
+        self, hits: list[RankedDocument], vectors: Callable[[Hits], NDArray[np.float32]]
+    ) -> list[RankedDocument]:
+        if self.diverse is None or len(hits) < 3:  # of two the first stays the first
+            return hits
+        pool, rest = hits[:POOL], hits[POOL:]
+        logits = np.array([hit.logit for hit in pool])
+        kinds = [any(isinstance(part, (Image, Pdf)) for part in hit.document.parts) for hit in pool]
+        order = most_marginal(logits, centred(vectors(pool), kinds), self.diverse)
+        chosen = [pool[at] for at in order] + rest
+        return [replace(hit, rank=rank) for rank, hit in enumerate(chosen, start=1)]
+
+    def _calibrated(self, hits: Hits) -> list[RankedDocument]:
         if self.calibration is None:
             return list(hits)
         found = self.calibration.apply([hit.logit for hit in hits]).tolist()

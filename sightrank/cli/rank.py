@@ -42,6 +42,7 @@ class Ranker(Protocol):
         index: Path | None = None,
         threshold: float | None = None,
         calibration: Path | None = None,
+        diverse: float | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], None] | None = None,
     ) -> Ranking:
@@ -61,6 +62,7 @@ class Request:
     json: bool = False
     threshold: float | None = None
     calibration: Path | None = None
+    diverse: float | None = None
 
 
 @options.model_options
@@ -103,6 +105,16 @@ def rank(
             " calibration.json in the index or the model's folder.",
         ),
     ] = None,
+    diverse: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LAMBDA",
+            min=0,
+            max=1,
+            help="Let each next document differ from those before it: 1 is all for relevance, 0 all"
+            " for variety; 0.7 is a good start.",
+        ),
+    ] = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="A PDF is one document, not one document a page.")
     ] = False,
@@ -139,7 +151,7 @@ def rank(
     if threshold is not None and calibration is None:
         calibration = find_calibration(index, model.model)
     request = Request(
-        asked, tuple(arguments), top, index, whole, strict, as_json, threshold, calibration
+        asked, tuple(arguments), top, index, whole, strict, as_json, threshold, calibration, diverse
     )
     raise typer.Exit(run(request, model.load, sys.stdin.buffer, counted_pages))
 
@@ -174,6 +186,7 @@ def run(
             request.top,
             threshold=request.threshold,
             calibration=request.calibration,
+            diverse=request.diverse,
             on_error="skip",
             progress=progress,
         )
@@ -189,6 +202,7 @@ def _from_index(request: Request, load: Callable[[], Ranker]) -> int:
             index=request.index,
             threshold=request.threshold,
             calibration=request.calibration,
+            diverse=request.diverse,
             on_error="skip",
             progress=progress,
         )

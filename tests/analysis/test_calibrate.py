@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sightrank.analysis.calibrate import Calibration, calibrate, halves
 from sightrank.analysis.fits import sigmoid
@@ -115,7 +116,7 @@ def test_another_model_or_setting_is_refused(name: str, value: object) -> None:
     with pytest.raises(OtherModelError, match=rf"{name} .* there, .* here"):
         made.check(FACTS | {name: value})
     with pytest.raises(OtherModelError):
-        Selection.of(None, 0.5, made, FACTS | {name: value})
+        Selection.of(None, 0.5, made, None, FACTS | {name: value})
 
 
 def spoiled(**changes: Any) -> dict[str, Any]:
@@ -157,13 +158,17 @@ def test_where_nothing_can_be_written_nothing_is_left(tmp_path: Path) -> None:
         made.save(tmp_path / "no" / "c.json")
 
 
+def unwanted(_: object) -> NDArray[np.float32]:
+    raise AssertionError("nobody asked for variety")
+
+
 HITS = [
     RankedDocument(rank, rank, 0.5**rank, -float(rank), Document.text("x")) for rank in (1, 2, 3)
 ]
 
 
 def test_a_threshold_divides_and_top_k_cuts_after_it() -> None:
-    hits, rejected = Selection.of(1, 0.25, None, FACTS).choose(HITS)
+    hits, rejected = Selection.of(1, 0.25, None, None, FACTS).choose(HITS, unwanted)
     assert [hit.rank for hit in hits] == [1]
     assert [hit.rank for hit in rejected] == [3]
 
@@ -171,4 +176,4 @@ def test_a_threshold_divides_and_top_k_cuts_after_it() -> None:
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, "0.5", True, float("nan")])
 def test_a_threshold_is_a_probability(threshold: Any) -> None:
     with pytest.raises(OptionError, match="threshold is"):
-        Selection.of(None, threshold, None, FACTS)
+        Selection.of(None, threshold, None, None, FACTS)

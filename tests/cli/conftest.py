@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sightrank.analysis.select import Selection
 from sightrank.errors import InputError
@@ -33,6 +35,7 @@ class LengthRanker:
         index: Path | None = None,
         threshold: float | None = None,
         calibration: Path | None = None,
+        diverse: float | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], None] | None = None,
     ) -> Ranking:
@@ -51,8 +54,11 @@ class LengthRanker:
             RankedDocument(rank, index, 1 / rank, 1.0 - rank, documents[index])
             for rank, index in enumerate(best, start=1)
         ]
-        chosen, rejected = Selection(top_k, threshold, None).choose(hits)
+        chosen, rejected = Selection(top_k, threshold, None).choose(hits, self.vectors)
         return Ranking(query, chosen, 7 * len(good), failures, rejected)
+
+    def vectors(self, hits: Sequence[RankedDocument]) -> NDArray[np.float32]:
+        raise AssertionError("nobody asked for variety")
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_a_threshold_leaves_out_what_is_below_it(
 def test_nothing_here_is_relevant_is_an_answer(
     files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Selection, "choose", lambda _, hits: ((), tuple(hits)))
+    monkeypatch.setattr(Selection, "choose", lambda _, hits, vectors: ((), tuple(hits)))
     assert rank(Request(QUERY, ("b.txt", "p.pdf"), threshold=0.75)) == 0
     out, err = capsys.readouterr()
     assert out == (
@@ -181,7 +181,7 @@ def test_errors_end_without_a_traceback(
     assert err == ("error: Too odd.\n  Try less.\n" if code == 1 else "")
 
 
-@pytest.mark.parametrize("command", ["rank", "doctor", "calibrate"])
+@pytest.mark.parametrize("command", ["rank", "doctor", "calibrate", "dedup"])
 def test_help_opens_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status(command, "--help") == 0
     before_options = capsys.readouterr().out.partition("─")[0]

@@ -1,0 +1,149 @@
+"""What two copies of a document have in common: their words and their looks. No model is run.
+
+A document gets at most two vectors of bytes, compared by their cosine. `words`, of what has text (a
+passage, or a PDF page with a text layer): its runs of three words, hashed. `look`, of what is seen:
+the coarse shapes of its print, margins cut off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from sightrank.errors import SightrankError
+from sightrank.inputs.load import FileLimits, load
+from sightrank.inputs.pdf import page_numbers, page_text
+from sightrank.types import Document, Pdf
+
+WORDS, SHAPES = 512, 16
+SHINGLE = 3
+"""Words in a run."""
+SEEN = 128
+"""Side in pixels of the square on which shapes are measured."""
+EDGE = 0.005
+"""Share of the ink that may lie outside on each side when margins are cut off: specks, scanner edges."""
+PAGE_PIXELS = 602_112
+"""At which a PDF page is looked at."""
+_WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+")
+
+Bytes = NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A document as far as telling copies needs it."""
+
+    digest: bytes
+    """32 bytes, of the text and the pixels: equal documents have equal ones."""
+    words: Bytes
+    """(512,), all zero without text."""
+    look: Bytes
+    """(256,), all zero without a picture."""
+    num_pixels: int
+    """Of its pictures as they are; 0 for a text. A PDF page counts as it is drawn."""
+    num_characters: int
+    """Of its text or text layer."""
+
+
+def signature(document: Document, limits: FileLimits) -> Signature:
+    """Read a document and make its signature. Raises InputError."""
+    loaded = load(document, limits, max_pixels=PAGE_PIXELS)
+    pictures = [each for each in loaded if isinstance(each, PIL.Image.Image)]
+    texts = [each for each in loaded if isinstance(each, str)] + _layers(document, limits)
+    text = "\n".join(texts).strip()
+    hasher = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
+    for picture in pictures:
+        hasher.update(repr(picture.size).encode() + picture.tobytes())
+    shapes = np.mean([shape_vector(each) for each in pictures], axis=0) if pictures else None
+    return Signature(
+        hasher.digest(),
+        as_bytes(word_vector(text)),
+        as_bytes(np.zeros(SHAPES**2) if shapes is None else shapes),
+        sum(each.width * each.height for each in pictures),
+        len(text),
+    )
+
+
+def _layers(document: Document, limits: FileLimits) -> list[str]:
+    """Text layers of the PDF pages in a document; a layer that cannot be read is none."""
+    found = []
+    for part in document.parts:
+        if isinstance(part, Pdf):
+            try:
+                pages = page_numbers(part.source, part.pages, limits)
+                found += [page_text(part.source, page, limits) for page in pages]
+            except SightrankError:
+                continue
+    return [text for text in found if text.strip()]
+
+
+def word_vector(text: str) -> NDArray[np.float64]:
+    """Runs of three words, each counted with a sign in a place of its hash (Weinberger et al. 2009).
+
+    (512,). The cosine of two such vectors is near the share of runs that two texts have in common,
+    wherever in them they stand. Letters of scripts without spaces are words. A text of fewer words is
+    one run.
+    """
+    words = [word.lower() for word in _WORD.findall(text)]
+    count = max(len(words) - SHINGLE + 1, 1 if words else 0)
+    runs = Counter(" ".join(words[at : at + SHINGLE]) for at in range(count))
+    vector = np.zeros(WORDS)
+    for run, times in runs.items():
+        number = int.from_bytes(hashlib.blake2b(run.encode(), digest_size=8).digest(), "big")
+        vector[number % WORDS] += times**0.5 * (1 if number >> 63 else -1)
+    return vector
+
+
+def shape_vector(picture: PIL.Image.Image) -> NDArray[np.float64]:
+    """The 16 x 16 lowest frequencies of a picture without its margins, the mean brightness left out.
+
+    (256,), of unit length; a cosine transform as in perceptual hashes (Zauner 2010), kept whole, so
+    that its cosine tells how much two pictures differ.
+    """
+    grey = picture.convert("L")
+    grey = grey.crop(_inked(grey)).resize((SEEN, SEEN), PIL.Image.Resampling.BOX)
+    frequencies = np.arange(SHAPES)[:, None] * (np.arange(SEEN) + 0.5)[None]
+    waves = np.cos(np.pi / SEEN * frequencies)
+    shapes = waves @ np.asarray(grey, np.float64) @ waves.T
+    shapes[0, 0] = 0
+    length = float(np.linalg.norm(shapes))
+    flat: NDArray[np.float64] = shapes.ravel() / (length if length > 1e-6 else 1)
+    return flat
+
+
+def _inked(grey: PIL.Image.Image) -> tuple[int, int, int, int]:
+    """The box (left, top, right, bottom) of nearly all that differs from the background."""
+    scale = max(1.0, max(grey.size) / 512)
+    size = max(1, round(grey.width / scale)), max(1, round(grey.height / scale))
+    small = np.asarray(grey.resize(size, PIL.Image.Resampling.BOX), np.float64)
+    ink = np.abs(small - np.median(small))
+    ink[ink < max(24.0, 0.3 * float(ink.max()))] = 0
+    if not ink.any():
+        return 0, 0, grey.width, grey.height
+    (left, right), (top, bottom) = (_extent(ink.sum(axis=axis)) for axis in (0, 1))
+    across, down = grey.width / size[0], grey.height / size[1]
+    return (
+        int(left * across),
+        int(top * down),
+        max(int(left * across) + 1, round(right * across)),
+        max(int(top * down) + 1, round(bottom * down)),
+    )
+
+
+def _extent(mass: NDArray[np.float64]) -> tuple[int, int]:
+    """The places between which all of `mass` lies but for an edge on either side."""
+    share = mass.cumsum() / mass.sum()
+    return int(np.searchsorted(share, EDGE)), int(np.searchsorted(share, 1 - EDGE)) + 1
+
+
+def as_bytes(vector: NDArray[np.float64]) -> Bytes:
+    """A vector's direction in bytes, its largest number 127."""
+    largest = float(np.abs(vector).max())
+    scaled: Bytes = np.rint(vector * (127 / largest if largest > 0 else 0)).astype(np.int8)
+    return scaled
