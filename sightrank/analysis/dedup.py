@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from sightrank.analysis.neighbours import near_pairs
 from sightrank.analysis.signatures import Signature
 
-WORDS_FROM, LOOKS_FROM = 0.8, 0.88
+WORDS_FROM, LOOKS_FROM = 0.8, 0.85
 """Cosines from which on two documents are copies, by their words and by their looks. Measured in
-benchmarks/results/dedup-nano.json: other pages reach 0.75 in looks, translations 0.76."""
+benchmarks/results/dedup-nano.json."""
+
+OTHER_WORDS = 0.4
+"""A cosine of words below which the texts of two documents are different texts."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,17 @@ def groups(
         edges += [
             (distinct[i], distinct[j], cosine, because)
             for i, j, cosine in near_pairs(vectors, least)
+            if because != "look"
+            or not _contradict(signatures[distinct[i]], signatures[distinct[j]])
         ]
     return [_group(members, signatures) for members in _joined(len(signatures), edges)]
+
+
+def _contradict(one: Signature, other: Signature) -> bool:
+    """Whether both have text and it differs: then they are no copies, however alike they look."""
+    first, second = one.words.astype(np.float64), other.words.astype(np.float64)
+    lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return lengths > 0 and float(first @ second) < OTHER_WORDS * lengths
 
 
 def _equal(signatures: Sequence[Signature]) -> tuple[list[int], list[Edge]]:

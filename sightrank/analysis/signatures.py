@@ -21,13 +21,15 @@ from sightrank.inputs.load import FileLimits, load
 from sightrank.inputs.pdf import page_numbers, page_text
 from sightrank.types import Document, Pdf
 
-WORDS, SHAPES = 512, 16
+WORDS, SHAPES = 512, 32
 SHINGLE = 3
 """Words in a run."""
 SEEN = 128
 """Side in pixels of the square on which shapes are measured."""
 EDGE = 0.005
 """Share of the ink that may lie outside on each side when margins are cut off: specks, scanner edges."""
+TURNS = tuple(step / 4 for step in range(-8, 9))
+"""Degrees by which a scan may be askew."""
 PAGE_PIXELS = 602_112
 """At which a PDF page is looked at."""
 _WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+")
@@ -44,7 +46,7 @@ class Signature:
     words: Bytes
     """(512,), all zero without text."""
     look: Bytes
-    """(256,), all zero without a picture."""
+    """(1024,), all zero without a picture."""
     num_pixels: int
     """Of its pictures as they are; 0 for a text. A PDF page counts as it is drawn."""
     num_characters: int
@@ -101,33 +103,55 @@ def word_vector(text: str) -> NDArray[np.float64]:
 
 
 def shape_vector(picture: PIL.Image.Image) -> NDArray[np.float64]:
-    """The 16 x 16 lowest frequencies of a picture without its margins, the mean brightness left out.
+    """The 32 x 32 lowest frequencies of a picture set straight and without its margins.
 
-    (256,), of unit length; a cosine transform as in perceptual hashes (Zauner 2010), kept whole, so
-    that its cosine tells how much two pictures differ.
+    (1024,), of unit length. A cosine transform as in perceptual hashes (Zauner 2010), the mean
+    brightness left out and kept whole, so that its cosine tells how much two pictures differ.
+    Fine shapes, such as the lengths of lines, are strengthened by the root of their frequency: the
+    coarse ones of most pages are alike.
     """
-    grey = picture.convert("L")
+    grey = straight(picture.convert("L"))
     grey = grey.crop(_inked(grey)).resize((SEEN, SEEN), PIL.Image.Resampling.BOX)
-    frequencies = np.arange(SHAPES)[:, None] * (np.arange(SEEN) + 0.5)[None]
-    waves = np.cos(np.pi / SEEN * frequencies)
+    numbers = np.arange(SHAPES)
+    waves = np.cos(np.pi / SEEN * numbers[:, None] * (np.arange(SEEN) + 0.5))
     shapes = waves @ np.asarray(grey, np.float64) @ waves.T
-    shapes[0, 0] = 0
+    shapes *= np.sqrt(np.hypot(numbers[:, None], numbers))  # 0 for the mean brightness
     length = float(np.linalg.norm(shapes))
     flat: NDArray[np.float64] = shapes.ravel() / (length if length > 1e-6 else 1)
     return flat
 
 
-def _inked(grey: PIL.Image.Image) -> tuple[int, int, int, int]:
-    """The box (left, top, right, bottom) of nearly all that differs from the background."""
-    scale = max(1.0, max(grey.size) / 512)
+def straight(grey: PIL.Image.Image) -> PIL.Image.Image:
+    """A scan turned back by up to two degrees, to where its rows of print stand out most."""
+    ink = PIL.Image.fromarray(np.clip(_ink(grey, 256), 0, 255).astype(np.uint8))
+    edges = {}
+    for angle in TURNS:
+        turned = ink.rotate(angle, PIL.Image.Resampling.BILINEAR) if angle else ink
+        edges[angle] = float((np.diff(np.asarray(turned, np.float64).sum(axis=1)) ** 2).sum())
+    best = max(TURNS, key=lambda angle: (edges[angle], -abs(angle)))
+    if edges[best] <= 1.1 * edges[0.0]:
+        return grey
+    paper = int(np.median(np.asarray(grey)))
+    return grey.rotate(best, PIL.Image.Resampling.BILINEAR, fillcolor=paper)
+
+
+def _ink(grey: PIL.Image.Image, side: int) -> NDArray[np.float64]:
+    """How far each place differs from the background, in a picture of at most `side` a side."""
+    scale = max(1.0, max(grey.size) / side)
     size = max(1, round(grey.width / scale)), max(1, round(grey.height / scale))
     small = np.asarray(grey.resize(size, PIL.Image.Resampling.BOX), np.float64)
     ink = np.abs(small - np.median(small))
     ink[ink < max(24.0, 0.3 * float(ink.max()))] = 0
+    return ink
+
+
+def _inked(grey: PIL.Image.Image) -> tuple[int, int, int, int]:
+    """The box (left, top, right, bottom) of nearly all that differs from the background."""
+    ink = _ink(grey, 512)
     if not ink.any():
         return 0, 0, grey.width, grey.height
     (left, right), (top, bottom) = (_extent(ink.sum(axis=axis)) for axis in (0, 1))
-    across, down = grey.width / size[0], grey.height / size[1]
+    across, down = grey.width / ink.shape[1], grey.height / ink.shape[0]
     return (
         int(left * across),
         int(top * down),

@@ -76,7 +76,7 @@ def dedup(
             metavar="COSINE",
             min=0,
             max=1,
-            help="How alike copies are. Default: 0.8 in words, 0.88 in looks.",
+            help="How alike copies are. Default: 0.8 in words, 0.85 in looks.",
         ),
     ] = None,
     states: Annotated[

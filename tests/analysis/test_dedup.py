@@ -110,7 +110,7 @@ def made(**changes: object) -> Signature:
     values: dict[str, object] = {
         "digest": np.random.default_rng(len(str(changes))).bytes(32),
         "words": np.ones(512, np.int8),
-        "look": np.zeros(256, np.int8),
+        "look": np.zeros(1024, np.int8),
         "num_pixels": 0,
         "num_characters": 10,
     }
@@ -130,6 +130,14 @@ def made(**changes: object) -> Signature:
 def test_which_is_kept_and_why(members: list[dict[str, object]], keep: int, why: str) -> None:
     (group,) = groups([made(**{"digest": bytes([n]) * 32, **m}) for n, m in enumerate(members)])
     assert group.keep == keep and why in group.why
+
+
+def test_pages_that_look_alike_and_say_other_things_are_no_copies() -> None:
+    look = np.ones(1024, np.int8)
+    words = np.stack([np.arange(512) % 2, np.arange(512) % 2 == 0]).astype(np.int8)
+    found = [made(look=look, words=each, digest=bytes([n]) * 32) for n, each in enumerate(words)]
+    assert groups(found) == []
+    assert len(groups([found[0], made(look=look, words=words[1] * 0, digest=b"y" * 32)])) == 1
 
 
 def test_no_documents_have_no_copies() -> None:
