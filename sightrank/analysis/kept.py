@@ -16,6 +16,7 @@ from sightrank.engine.prefix_store import mapped, read_sealed, sealed, translate
 from sightrank.errors import DamageWarning
 
 FILE = "signatures.safetensors"
+MOST = 2**31 - 1
 _NAME = "signatures 1"  # another number when the same document starts to give another signature
 
 
@@ -63,7 +64,9 @@ def write(folder: Path, signatures: Mapping[bytes, Signature]) -> None:
         "digests": np.stack([np.frombuffer(one.digest, np.int8) for one in each]),
         "words": np.stack([one.words for one in each]),
         "looks": np.stack([one.look for one in each]),
-        "sizes": np.array([[one.num_pixels, one.num_characters] for one in each], np.int32),
+        "sizes": np.array(
+            [[min(one.num_pixels, MOST), min(one.num_characters, MOST)] for one in each], np.int32
+        ),
     }
     content = sealed({name: torch.tensor(array) for name, array in arrays.items()}, _NAME)
     part = folder / f"{FILE}.part"

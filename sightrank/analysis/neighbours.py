@@ -15,13 +15,19 @@ NEAREST = 16
 """Neighbours that are asked for. In a group of more copies each finds so many, and they join it."""
 
 
-def require_neighbours() -> None:
-    """Raise MissingExtraError unless usearch is installed: better before the work than after."""
+def require_neighbours(count: int) -> None:
+    """Raise MissingExtraError if `count` documents need usearch and it is not installed.
+
+    Better before the work than after.
+    """
+    if count <= EXACT_BELOW:
+        return
     try:
         import usearch.index  # noqa: F401
     except ImportError:
         raise MissingExtraError(
-            "Finding copies among many documents needs the package usearch, which is not installed.",
+            f"Finding copies among {count:,} documents needs the package usearch, which is not"
+            " installed.",
             "pip install 'sightrank[dedup]'",
         ) from None
 
@@ -50,7 +56,7 @@ def _all(vectors: NDArray[Any], least: float) -> list[tuple[int, int, float]]:
 
 
 def _nearest(vectors: NDArray[Any], least: float) -> list[tuple[int, int, float]]:
-    require_neighbours()
+    require_neighbours(len(vectors))
     from usearch.index import Index
 
     kind = "i8" if vectors.dtype == np.int8 else "f32"

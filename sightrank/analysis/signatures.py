@@ -17,7 +17,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from sightrank.errors import SightrankError
-from sightrank.inputs.load import FileLimits, load
+from sightrank.inputs.load import FileLimits, iter_load
 from sightrank.inputs.pdf import page_numbers, page_text
 from sightrank.types import Document, Pdf
 
@@ -55,21 +55,19 @@ class Signature:
 
 def signature(document: Document, limits: FileLimits) -> Signature:
     """Read a document and make its signature. Raises InputError."""
-    loaded = load(document, limits, max_pixels=PAGE_PIXELS)
-    pictures = [each for each in loaded if isinstance(each, PIL.Image.Image)]
-    texts = [each for each in loaded if isinstance(each, str)] + _layers(document, limits)
+    hasher, num_pixels = hashlib.sha256(), 0
+    shapes, texts = np.zeros(SHAPES**2), _layers(document, limits)
+    for part in iter_load(document, limits, max_pixels=PAGE_PIXELS):
+        if isinstance(part, str):
+            texts.append(part)
+            continue
+        hasher.update(repr(part.size).encode() + part.tobytes())
+        shapes += shape_vector(part)
+        num_pixels += part.width * part.height
     text = "\n".join(texts).strip()
-    hasher = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
-    for picture in pictures:
-        hasher.update(repr(picture.size).encode() + picture.tobytes())
-    shapes = np.mean([shape_vector(each) for each in pictures], axis=0) if pictures else None
-    return Signature(
-        hasher.digest(),
-        as_bytes(word_vector(text)),
-        as_bytes(np.zeros(SHAPES**2) if shapes is None else shapes),
-        sum(each.width * each.height for each in pictures),
-        len(text),
-    )
+    hasher.update(text.encode("utf-8", "surrogatepass"))
+    words = word_vector(text)
+    return Signature(hasher.digest(), as_bytes(words), as_bytes(shapes), num_pixels, len(text))
 
 
 def _layers(document: Document, limits: FileLimits) -> list[str]:

@@ -148,6 +148,8 @@ def run(
 
 def _signed(request: Request, stdin: BinaryIO, page_count: PageCount) -> Signed:
     """Signatures of the index's documents, then of those named; failures go to stderr."""
+    from sightrank.analysis.neighbours import require_neighbours
+
     documents: list[Document] = []
     signatures: list[Signature] = []
     left_out = 0
@@ -157,6 +159,7 @@ def _signed(request: Request, stdin: BinaryIO, page_count: PageCount) -> Signed:
         found = expand(request.documents, whole=request.whole, stdin=stdin, page_count=page_count)
         for failure in found.failures:
             print_error(failure, "left out")
+        require_neighbours(len(documents) + len(found.documents))
         read = [(each, _signature(each)) for each in _shown(found.documents)]
         documents += [document for document, one in read if one is not None]
         signatures += [one for _, one in read if one is not None]
@@ -166,11 +169,13 @@ def _signed(request: Request, stdin: BinaryIO, page_count: PageCount) -> Signed:
 
 def _of_index(folder: Path) -> tuple[list[Document], list[Signature], int]:
     from sightrank.analysis import kept
+    from sightrank.analysis.neighbours import require_neighbours
     from sightrank.engine.index import Index
 
     index = Index(folder)
     known = kept.read(folder)
     records = {kept.key_of(held.record): held.record for held in index.documents()}
+    require_neighbours(len(records))
     new = [key for key in records if key not in known]
     made = dict(
         zip(new, map(_signature, _shown([records[key].document for key in new])), strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from sightrank.analysis.dedup import groups
 from sightrank.analysis.neighbours import near_pairs
 from sightrank.analysis.signatures import Signature, signature, word_vector
 from sightrank.cli import main
-from sightrank.errors import DamageWarning
+from sightrank.errors import DamageWarning, MissingExtraError
 from sightrank.inputs.files import FileLimits
 from sightrank.types import Document
 from tests.cli.conftest import DEMO
@@ -157,6 +158,16 @@ def test_all_pairs_and_an_index_find_the_same(count: int) -> None:
     found = near_pairs(many(count, 40), 0.9)
     assert [(i, j) for i, j, _ in found] == [(n, count - 40 + n) for n in range(40)]
     assert all(0.9 <= cosine <= 1.001 for _, _, cosine in found)
+
+
+def test_without_usearch_few_documents_do_and_many_are_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    assert len(near_pairs(many(300, 40), 0.9)) == 40
+    with pytest.raises(MissingExtraError, match="2,500 documents") as raised:
+        near_pairs(many(2500, 40), 0.9)
+    assert raised.value.hint == "pip install 'sightrank[dedup]'"
 
 
 def test_rows_of_zeros_are_near_nothing() -> None:
