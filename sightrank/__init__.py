@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sightrank._version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from sightrank.analysis.calibrate import Calibration
     from sightrank.config import EngineConfig, InputConfig
     from sightrank.engine.index import Index
     from sightrank.errors import SightrankError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sightrank.types import Document, Query, RankedDocument, Ranking
 
 _HOMES = {
+    "Calibration": "sightrank.analysis.calibrate",
     "Index": "sightrank.engine.index",
     "Reranker": "sightrank.reranker",
     "Document": "sightrank.types",
@@ -32,6 +34,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Calibration",
     "Document",
     "EngineConfig",
     "Index",

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from sightrank import weights
+from sightrank.analysis.calibrate import Calibration
+from sightrank.analysis.select import Selection
+from sightrank.analysis.states import hit_vectors
 from sightrank.config import EngineConfig, InputConfig, ModelConfig
 from sightrank.engine.engine import Engine, Progress
 from sightrank.engine.index import Index
@@ -88,6 +92,9 @@ class Reranker:
         top_k: int | None = None,
         *,
         index: Index | str | Path | None = None,
+        threshold: float | None = None,
+        calibration: Calibration | str | Path | None = None,
+        diverse: float | None = None,
         on_error: OnError = "raise",
         progress: Progress | None = None,
     ) -> Ranking:
@@ -97,9 +104,13 @@ class Reranker:
         given, in an index the order of indexing. With on_error="skip" documents that cannot be read
         are left out and listed in `Ranking.failures`. Of an index no file is read; one opened as
         `Index(path)` serves many rankings best. Raises OtherModelError for another model's index.
+
+        `threshold` leaves only documents of that probability or more: the calibrated one if a
+        `calibration` is given, else `score`. No hit means that nothing here is relevant;
+        `Ranking.rejected` has the rest. `diverse` from 1 (nothing changes) to 0 puts the best 200
+        in an order in which each next one differs from those before it.
         """
-        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
-            raise OptionError(f"top_k is {top_k!r}.", "It must be at least 1, or None for all.")
+        wanted = Selection.of(top_k, threshold, calibration, diverse, self.facts())
         if on_error not in ("raise", "skip"):
             raise OptionError(f"on_error is {on_error!r}.", "Allowed: 'raise', 'skip'.")
         if (documents is None) == (index is None):
@@ -116,14 +127,15 @@ class Reranker:
             scored = score_all(self.engine, reader, windows, len(opened), progress, opened.store)
         for place, _ in failures.all:
             scored.pop(place, None)
-        best = sorted(scored, key=lambda place: (-scored[place].logits[0], place))[:top_k]
-        hits = tuple(
+        best = sorted(scored, key=lambda place: (-scored[place].logits[0], place))
+        ranked = [
             RankedDocument(rank, place, self.probability(logit), logit, scored[place].document)
             for rank, place in enumerate(best, start=1)
             for logit in scored[place].logits
-        )
+        ]
+        hits, rejected = wanted.choose(ranked, partial(hit_vectors, self, index))
         tokens = sum(each.num_tokens for each in scored.values())
-        return Ranking(asked, hits, tokens, tuple(failures.all))
+        return Ranking(asked, hits, tokens, tuple(failures.all), rejected)
 
     def index(
         self,

@@ -166,6 +166,8 @@ class RankedDocument:
     score: float
     logit: float
     document: Document
+    probability: float | None = None
+    """Of being relevant, by the calibration that was given; None without one."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ class Ranking(Sequence[RankedDocument]):
     """Prompt tokens of all pairs, without the score token: what the hosted API would charge."""
     failures: tuple[tuple[int, Exception], ...] = field(default=())
     """(index, error) of documents that could not be read, where the caller asked to skip them."""
+    rejected: tuple[RankedDocument, ...] = ()
+    """Documents below the threshold that was asked for, best first."""
 
     @overload
     def __getitem__(self, index: int) -> RankedDocument: ...

@@ -10,6 +10,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from sightrank._version import VERSION
+from sightrank.cli.calibrate import calibrate
+from sightrank.cli.dedup import dedup
 from sightrank.cli.doctor import doctor
 from sightrank.cli.evaluate import evaluate
 from sightrank.cli.index import index
@@ -31,6 +33,8 @@ app.command()(rank)
 app.command()(index)
 app.command()(doctor)
 app.command()(evaluate)
+app.command()(calibrate)
+app.command()(dedup)
 
 
 def _version(asked: bool) -> None:

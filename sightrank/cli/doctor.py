@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sightrank.cli import checkup, options
 from sightrank.cli.output import print_json, printable
 from sightrank.types import Document, Query
+
+if TYPE_CHECKING:
+    from sightrank.evaluate.modality import Gap
 
 QUERY = "What was the revenue in 2023?"
 DOCUMENT = "Revenue rose to 4.2 million euros in 2023."
@@ -23,6 +26,14 @@ def doctor(
     document: Annotated[
         str, typer.Option(help="Its document: a text, or the path of a file.")
     ] = DOCUMENT,
+    modality_gap: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Measure instead how differently the same content scores as text and as picture:"
+            " DIR holds NAME.txt beside NAME.png or NAME.pdf, and queries.jsonl.",
+        ),
+    ] = None,
     model: options.ModelOptions = options.NANO,
     as_json: options.Json = False,
 ) -> None:
@@ -32,9 +43,13 @@ def doctor(
     sightrank doctor
     sightrank doctor --query "total revenue" --document page.png
     sightrank doctor --model jinaai/jina-reranker-m0 --json
+    sightrank doctor --modality-gap pairs/
 
     The exit status is 1 if the released weights do not give their published scores.
     """
+    if modality_gap is not None:
+        _modality_gap(modality_gap, model, as_json)
+        raise typer.Exit
     ranker = model.load()
     report = {
         "versions": checkup.versions(),
@@ -49,6 +64,38 @@ def doctor(
         typer.echo("\n".join(lines(report)))
     golden = report["golden"]
     raise typer.Exit(1 if golden and not golden["passed"] else 0)
+
+
+def _modality_gap(folder: Path, model: options.ModelOptions, as_json: bool) -> None:
+    from sightrank.evaluate.modality import load, measure
+
+    task = load(folder)
+    ranker = model.load()
+    with options.progress_bar("scoring") as progress:
+        found = measure(ranker, task, progress)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        typer.echo("\n".join(gap_lines(found)))
+
+
+def gap_lines(found: Gap) -> list[str]:
+    """The modality gap as people read it."""
+    asked = "their first words" if found.derived else "queries.jsonl"
+    return [
+        f"{printable(found.model)}: {found.num_pairs} contents as text and as picture,"
+        f" {found.num_queries} queries ({asked})",
+        "",
+        "logit of the text less that of its picture",
+        f"  relevant     {found.relevant:+.2f} (standard error {found.relevant_error:.2f})",
+        f"  irrelevant   {found.irrelevant:+.2f}",
+        "",
+        "queries whose relevant  loses to an irrelevant",
+        f"  picture      {found.picture_loses:6.1%}  text",
+        f"  picture      {found.picture_loses_to_pictures:6.1%}  picture",
+        f"  text         {found.text_loses:6.1%}  picture",
+        f"  text         {found.text_loses_to_texts:6.1%}  text",
+    ]
 
 
 def _document(given: str) -> Document:

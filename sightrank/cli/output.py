@@ -11,32 +11,53 @@ from itertools import islice
 from typing import Any
 
 from sightrank.errors import DamageWarning, InputError, SightrankError
-from sightrank.types import Document, Query, Ranking, Text
+from sightrank.types import Document, Query, RankedDocument, Ranking, Text
 
 SNIPPET = 160
 """Characters of a passage shown at most; the table cuts it again at the screen's edge."""
-MARGIN = 16
+MARGIN = 23
 """Width of the columns before the document."""
 _JOINERS = "\u200c\u200d"  # not printable to Python, but part of how Persian or emoji are written
 
 
 def ranking_json(model: str, query: Query, ranking: Ranking) -> dict[str, Any]:
     """A ranking as `--json` prints it; `document` is what to type, or the passage itself."""
+    rejected = ranking.rejected
+    below = {"count": len(rejected), "best": _hit_json(rejected[0])} if rejected else None
     return {
         "model": model,
         "query": typed(query),
-        "results": [
-            {
-                "rank": hit.rank,
-                "index": hit.index,
-                "document": typed(hit.document),
-                "score": hit.score,
-                "logit": hit.logit,
-            }
-            for hit in ranking
-        ],
+        "results": [_hit_json(hit) for hit in ranking],
+        **({"below_threshold": below} if below else {}),
         "usage": {"total_tokens": ranking.total_tokens},
     }
+
+
+def _hit_json(hit: RankedDocument) -> dict[str, Any]:
+    calibrated = {} if hit.probability is None else {"probability": hit.probability}
+    return {
+        "rank": hit.rank,
+        "index": hit.index,
+        "document": typed(hit.document),
+        "score": hit.score,
+        "logit": hit.logit,
+        **calibrated,
+    }
+
+
+def nothing_relevant(ranking: Ranking, threshold: float | None) -> str:
+    """The answer where every document lies below the threshold."""
+    best = ranking.rejected[0]
+    kind = "score" if best.probability is None else "probability"
+    value = best.score if best.probability is None else best.probability
+    count = len(ranking.rejected)
+    what = f"the best of {count} documents has" if count > 1 else "the one document has"
+    name = printable(best.document.name or snippet(best.document))
+    where = f" ({name})" if name else ""
+    return (
+        f"Nothing here is relevant: {what} a {kind} of {value:.4f}, asked for is {threshold:g} or"
+        f" more{where}."
+    )
 
 
 def typed(item: Query | Document) -> str:
@@ -57,15 +78,17 @@ def print_json(content: Any) -> None:
 
 
 def print_table(ranking: Ranking) -> None:
-    """Print rank, score and document, the best first. Names are never cut."""
+    """Print rank, probability if calibrated, score, logit and document. Names are never cut."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text as Styled
 
     console = Console()
-    edge, longest = console.width - MARGIN, 0
+    calibrated = any(hit.probability is not None for hit in ranking)
+    margin = MARGIN + (len("probability") + 1 if calibrated else 0)
+    edge, longest = console.width - margin, 0
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("rank", "score"):
+    for title in ("rank", *(["probability"] if calibrated else []), "score", "logit"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("document", overflow="fold")
     for hit in ranking:
@@ -75,10 +98,13 @@ def print_table(ranking: Ranking) -> None:
         if label.cell_len + len(gap) < edge:
             words.truncate(edge - label.cell_len - len(gap), overflow="ellipsis")
             label.append(gap).append_text(words)
-        table.add_row(str(hit.rank), f"{hit.score:.4f}", label)
+        numbers = [f"{hit.score:.4f}", f"{hit.logit:.2f}"]
+        if calibrated:
+            numbers.insert(0, "" if hit.probability is None else f"{hit.probability:.4f}")
+        table.add_row(str(hit.rank), *numbers, label)
         longest = max(longest, label.cell_len)
     if not console.is_terminal:  # a file or another program: one document, one line
-        console.width = max(console.width, longest + MARGIN)
+        console.width = max(console.width, longest + margin)
     console.print(table)
 
 

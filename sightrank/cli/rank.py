@@ -15,6 +15,7 @@ from sightrank.cli.documents import STANDARD_INPUT, Expanded, PageCount, counted
 from sightrank.cli.output import (
     named,
     nothing,
+    nothing_relevant,
     print_error,
     print_json,
     print_table,
@@ -22,6 +23,9 @@ from sightrank.cli.output import (
     warnings_shown,
 )
 from sightrank.types import Document, Image, Query, Ranking
+
+CALIBRATION = "calibration.json"
+"""As `sightrank calibrate` calls it in an index or a model's folder."""
 
 
 class Ranker(Protocol):
@@ -36,6 +40,9 @@ class Ranker(Protocol):
         top_k: int | None = None,
         *,
         index: Path | None = None,
+        threshold: float | None = None,
+        calibration: Path | None = None,
+        diverse: float | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], None] | None = None,
     ) -> Ranking:
@@ -53,6 +60,9 @@ class Request:
     whole: bool = False
     strict: bool = False
     json: bool = False
+    threshold: float | None = None
+    calibration: Path | None = None
+    diverse: float | None = None
 
 
 @options.model_options
@@ -81,6 +91,30 @@ def rank(
     top: Annotated[
         int | None, typer.Option("--top", "-k", min=1, help="Show only the best TOP documents.")
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P", min=0, max=1, help="Show only documents of this probability or more."
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Probabilities by `sightrank calibrate`. With --threshold the default is"
+            " calibration.json in the index or the model's folder.",
+        ),
+    ] = None,
+    diverse: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LAMBDA",
+            min=0,
+            max=1,
+            help="Let each next document differ from those before it: 1 is all for relevance, 0 all"
+            " for variety; 0.7 is a good start.",
+        ),
+    ] = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="A PDF is one document, not one document a page.")
     ] = False,
@@ -98,9 +132,11 @@ def rank(
     sightrank rank "who signed?" "contract.pdf#pages=2-5" --json
     sightrank rank --query-image sketch.png drawings/
     sightrank rank "opening hours" --index pages.index
+    sightrank rank "opening hours" notes/ --threshold 0.5 --calibration calibration.json
     grep -h . notes/*.txt | sightrank rank "opening hours"
 
     A document that cannot be read is named on stderr and left out; the others are ranked.
+    With --threshold the answer may be that nothing here is relevant.
     """
     asked, arguments = _sides(query, documents or [], query_image)
     if index is not None and arguments:
@@ -112,8 +148,19 @@ def rank(
                 param_hint="DOCUMENT...",
             )
         arguments = [STANDARD_INPUT]
-    request = Request(asked, tuple(arguments), top, index, whole, strict, as_json)
+    if threshold is not None and calibration is None:
+        calibration = find_calibration(index, model.model)
+    request = Request(
+        asked, tuple(arguments), top, index, whole, strict, as_json, threshold, calibration, diverse
+    )
     raise typer.Exit(run(request, model.load, sys.stdin.buffer, counted_pages))
+
+
+def find_calibration(index: Path | None, model: str | None) -> Path | None:
+    """The calibration that lies in the index or in the model's folder, if one does."""
+    folders = [Path(place) for place in (index, model) if place is not None]
+    places = (folder / CALIBRATION for folder in folders)
+    return next((place for place in places if place.is_file()), None)
 
 
 def run(
@@ -134,7 +181,14 @@ def run(
     options.announce(ranker, found.documents)
     with options.progress_bar("ranking") as progress:
         ranking = ranker.rank(
-            request.query, found.documents, request.top, on_error="skip", progress=progress
+            request.query,
+            found.documents,
+            request.top,
+            threshold=request.threshold,
+            calibration=request.calibration,
+            diverse=request.diverse,
+            on_error="skip",
+            progress=progress,
         )
     return _show(request, ranker.name, ranking, found)
 
@@ -146,6 +200,9 @@ def _from_index(request: Request, load: Callable[[], Ranker]) -> int:
             request.query,
             top_k=request.top,
             index=request.index,
+            threshold=request.threshold,
+            calibration=request.calibration,
+            diverse=request.diverse,
             on_error="skip",
             progress=progress,
         )
@@ -158,10 +215,12 @@ def _show(request: Request, model: str, ranking: Ranking, found: Expanded) -> in
         given = found.documents[index] if found.documents else Document.text("")
         print_error(named(error, given), "left out")
     left_out = len(found.failures) + len(ranking.failures)
-    if not ranking.hits:
+    if not ranking.hits and not ranking.rejected:
         raise nothing(left_out)
     if request.json:
         print_json(ranking_json(model, request.query, ranking))
+    elif not ranking.hits:
+        typer.echo(nothing_relevant(ranking, request.threshold))
     else:
         print_table(ranking)
     return 1 if request.strict and left_out else 0

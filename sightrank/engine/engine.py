@@ -115,6 +115,16 @@ class Engine:
         prefixes = self._prefixes(documents, None)
         return [pack_prefix(prefix, precision) for prefix in prefixes if prefix is not None]
 
+    def prefixes(
+        self, documents: Sequence[Segment | Known], store: PrefixStore | None = None
+    ) -> Iterator[CachedPrefix | None]:
+        """Keys and values of `documents` in order, as many held at once as a batch of tokens runs.
+
+        Looked up as in `score`; None for what cannot be recovered.
+        """
+        for batch in plan(list(map(cost, documents)), self.limits.batch_tokens):
+            yield from self._prefixes([documents[place] for place in batch], store)
+
     def _windows(
         self, documents: Sequence[Segment | Known], pairs: Sequence[Pair]
     ) -> Iterator[list[tuple[int, list[int]]]]:

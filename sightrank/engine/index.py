@@ -24,8 +24,8 @@ from sightrank.errors import (
 from sightrank.inputs.files import FileLimits
 from sightrank.inputs.pdf import page_count
 
-OWN = {FILE, f"{FILE}-journal", ENTRIES, UNFINISHED}
-"""What lies in an index folder."""
+OWN = {FILE, f"{FILE}-journal", ENTRIES, UNFINISHED, "calibration.json", "signatures.safetensors"}
+"""What lies in an index folder; the last two are put there by `analysis`."""
 Facts = Mapping[str, Any]
 Progress = Callable[[int, int], None]
 

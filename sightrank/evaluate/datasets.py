@@ -75,7 +75,7 @@ def _items(path: Path, layout: str, make: Callable[[str, dict[str, Any]], Item])
         row = json.loads(line)
         if not isinstance(row, dict):
             raise ValueError("this is not a JSON object")
-        key = _string(row, "_id")
+        key = string_of(row, "_id")
         if key in items:
             raise ValueError(f"_id {key!r} stands on an earlier line too")
         return key, make(key, row)
@@ -88,14 +88,14 @@ def _items(path: Path, layout: str, make: Callable[[str, dict[str, Any]], Item])
 
 
 def _document(key: str, row: dict[str, Any], files: Path, found: dict[str, bool]) -> Document:
-    kind = _kind(row, CONTENT)
+    kind = kind_of(row, CONTENT)
     if kind == "text":
-        title = _string(row, "title") if row.get("title") else ""
-        text = _string(row, "text")
+        title = string_of(row, "title") if row.get("title") else ""
+        text = string_of(row, "text")
         return Document.text(f"{title} {text}" if title else text, name=key)
     if row.get("title"):
         raise ValueError("title belongs to text; a page or an image is ranked as it looks")
-    path = _file(row, kind, files, found)
+    path = file_of(row, kind, files, found)
     if kind == "image":
         return Document.image(path)
     page = row.get("page")
@@ -105,16 +105,17 @@ def _document(key: str, row: dict[str, Any], files: Path, found: dict[str, bool]
 
 
 def _query(key: str, row: dict[str, Any], files: Path, found: dict[str, bool]) -> Query:
-    kind = _kind(row, ("text", "image"))
+    kind = kind_of(row, ("text", "image"))
     if kind == "image":
-        return Query.image(_file(row, kind, files, found))
-    text = _string(row, "text")
+        return Query.image(file_of(row, kind, files, found))
+    text = string_of(row, "text")
     if not text.strip():
         raise ValueError("text is empty")
     return Query.text(text, name=key)
 
 
-def _kind(row: dict[str, Any], allowed: tuple[str, ...]) -> str:
+def kind_of(row: dict[str, Any], allowed: tuple[str, ...]) -> str:
+    """The one kind of content that a line has. Raises ValueError."""
     kinds = [name for name in CONTENT if row.get(name) is not None]
     if len(kinds) != 1 or kinds[0] not in allowed:
         has = " and ".join(kinds) or "none of them"
@@ -122,16 +123,17 @@ def _kind(row: dict[str, Any], allowed: tuple[str, ...]) -> str:
     return kinds[0]
 
 
-def _string(row: dict[str, Any], name: str) -> str:
+def string_of(row: dict[str, Any], name: str) -> str:
+    """A line's string of this name. Raises ValueError."""
     value = row.get(name)
     if not isinstance(value, str):
         raise ValueError(f"{name} is {json.dumps(value)}; it must be a string")
     return value
 
 
-def _file(row: dict[str, Any], kind: str, files: Path, found: dict[str, bool]) -> Path:
+def file_of(row: dict[str, Any], kind: str, files: Path, found: dict[str, bool]) -> Path:
     """The file a line names. `found` remembers which exist: many pages share one PDF."""
-    name = _string(row, kind)
+    name = string_of(row, kind)
     if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
         raise ValueError(f"{kind} is {name!r}; it must be a name inside the folder of files")
     path = files / name

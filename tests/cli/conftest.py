@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from sightrank.analysis.select import Selection
 from sightrank.errors import InputError
 from sightrank.types import Document, Query, RankedDocument, Ranking
 
@@ -30,6 +33,9 @@ class LengthRanker:
         top_k: int | None = None,
         *,
         index: Path | None = None,
+        threshold: float | None = None,
+        calibration: Path | None = None,
+        diverse: float | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], None] | None = None,
     ) -> Ranking:
@@ -43,12 +49,16 @@ class LengthRanker:
             if Path(name).name in self.broken
         )
         good = names.keys() - {index for index, _ in failures}
-        best = sorted(good, key=lambda index: (-len(names[index]), index))[:top_k]
-        hits = tuple(
+        best = sorted(good, key=lambda index: (-len(names[index]), index))
+        hits = [
             RankedDocument(rank, index, 1 / rank, 1.0 - rank, documents[index])
             for rank, index in enumerate(best, start=1)
-        )
-        return Ranking(query, hits, 7 * len(good), failures)
+        ]
+        chosen, rejected = Selection(top_k, threshold, None).choose(hits, self.vectors)
+        return Ranking(query, chosen, 7 * len(good), failures, rejected)
+
+    def vectors(self, hits: Sequence[RankedDocument]) -> NDArray[np.float32]:
+        raise AssertionError("nobody asked for variety")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sightrank.analysis.select import Selection
 from sightrank.cli import main
 from sightrank.cli.rank import Request, run
 from sightrank.errors import InputError
@@ -47,10 +48,10 @@ def test_the_table_shows_rank_score_name_and_a_snippet(
     out = capsys.readouterr().out
     rows = [" ".join(row.split()) for row in out.splitlines()]
     assert rows == [
-        "rank score document",
-        "1 1.0000 p.pdf#page=2",
-        "2 0.5000 b.txt text of b.txt",
-        "3 0.3333 -:1 a passage",
+        "rank score logit document",
+        "1 1.0000 0.00 p.pdf#page=2",
+        "2 0.5000 -1.00 b.txt text of b.txt",
+        "3 0.3333 -2.00 -:1 a passage",
     ]
 
 
@@ -69,6 +70,32 @@ def test_nothing_in_the_table_steers_the_terminal(
     out = capsys.readouterr().out
     assert not any(char in out for char in "\x1b\x07\u202e")
     assert "[red]y[/red]" in out
+
+
+def test_a_threshold_leaves_out_what_is_below_it(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("b.txt", "p.pdf")  # scores 1, 1/2 and 1/3
+    assert rank(Request(QUERY, arguments, threshold=0.5, json=True)) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [hit["score"] for hit in printed["results"]] == [1.0, 0.5]
+    assert printed["below_threshold"]["count"] == 1
+    assert printed["below_threshold"]["best"]["document"] == "b.txt"
+
+
+def test_nothing_here_is_relevant_is_an_answer(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Selection, "choose", lambda _, hits, vectors: ((), tuple(hits)))
+    assert rank(Request(QUERY, ("b.txt", "p.pdf"), threshold=0.75)) == 0
+    out, err = capsys.readouterr()
+    assert out == (
+        "Nothing here is relevant: the best of 3 documents has a score of 1.0000, asked for is 0.75"
+        " or more (p.pdf#page=1).\n"
+    )
+    assert err == ""
+    assert rank(Request(QUERY, ("b.txt",), threshold=0.75, json=True)) == 0
+    assert json.loads(capsys.readouterr().out)["results"] == []
 
 
 @pytest.mark.parametrize(("strict", "status"), [(False, 0), (True, 1)])
@@ -154,7 +181,7 @@ def test_errors_end_without_a_traceback(
     assert err == ("error: Too odd.\n  Try less.\n" if code == 1 else "")
 
 
-@pytest.mark.parametrize("command", ["rank", "doctor"])
+@pytest.mark.parametrize("command", ["rank", "doctor", "calibrate", "dedup"])
 def test_help_opens_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status(command, "--help") == 0
     before_options = capsys.readouterr().out.partition("─")[0]

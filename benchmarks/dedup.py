@@ -1,0 +1,321 @@
+"""Near-duplicates: what is found of changed copies, and time and memory of many documents.
+
+`python benchmarks/dedup.py` draws pages from aligned English and German passages (needs `make data`),
+changes them, and asks for groups. `--states N` also compares what the model makes of N pages. The
+last line of stdout is one JSON object. Sizes are of random signatures, half texts and half pictures,
+2 % of them changed copies of others: only the search for neighbours is measured there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import describe
+from memory import peak
+from PIL import Image, ImageFilter
+
+from recipe.fetch import DATA
+from recipe.fonts import Fonts
+from recipe.render import render_page
+from recipe.validate import held_out
+from sightrank import Document, Reranker
+from sightrank.analysis.dedup import groups
+from sightrank.analysis.signatures import Signature, signature
+from sightrank.analysis.states import centred, document_vectors
+from sightrank.inputs.files import FileLimits
+from sightrank.inputs.pdf import page_count, page_text
+
+PDF = Path("demo/xfig-howto.pdf")
+SAME = (
+    "smaller",
+    "larger",
+    "cropped",
+    "cut",
+    "scanned",
+    "other font",
+    "moved",
+    "its text",
+    "its text moved",
+)
+OTHER = ("translated", "its text translated")
+SIZES = (1_000, 10_000, 100_000)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--pages", type=int, default=60)
+    parser.add_argument("--states", type=int, default=0, metavar="N")
+    parser.add_argument("--size", type=int, help="measure one size and print it")
+    arguments = parser.parse_args()
+    if arguments.size:
+        print(json.dumps(sized(arguments.size)))
+        return
+    pages = list(Pages(arguments.data).draw(arguments.pages))
+    report = {"machine": describe(), "pages": len(pages), **quality(pages), "pdf": text_layers()}
+    if arguments.states:
+        report["states"] = by_states(pages[: arguments.states])
+    report["sizes"] = [in_a_process(size) for size in SIZES]
+    print(json.dumps(report))
+
+
+@dataclass
+class Pages:
+    """Pages of print, each with its changed copies and with its translation."""
+
+    data: Path
+
+    def __post_init__(self) -> None:
+        known = held_out(self.data / "text" / "documents.jsonl")
+        self.fonts = Fonts.discover(self.data / "packages")
+        sections: dict[str, list[str]] = defaultdict(list)
+        for group in sorted(known["en"].keys() & known["de"].keys()):
+            sections[group.partition("#")[0]].append(group)
+        texts = [
+            tuple([known[lang][group][0] for group in each] for lang in ("en", "de"))
+            for each in sections.values()
+            if sum(len(known["en"][group][0]) for group in each) > 300
+        ]
+        # Packages that belong together share their descriptions: one of each.
+        self.texts = list(
+            {english[0][:60]: (english, german) for english, german in texts}.values()
+        )
+
+    def draw(self, count: int) -> Any:
+        """name -> picture or text, of each page."""
+        random.Random(0).shuffle(self.texts)
+        for number, (english, german) in enumerate(self.texts[:count]):
+            english, german = english[:5], german[:5]
+            if len(english) == 1:  # so that something can be moved
+                english, german = (halves(each[0]) for each in (english, german))
+            moved = english[1:] + english[:1]
+            whole = self.page(english, number)
+            yield {
+                "page": whole,
+                "smaller": scaled(whole, 0.6),
+                "larger": scaled(whole, 1.5),
+                "cropped": cut(whole, 0.04, 0.96),
+                "cut": cut(whole, 0, 0.8),
+                "scanned": scanned(whole, random.Random(number)),
+                "other font": self.page(english, 10_000 + number),
+                "moved": self.page(moved, number),
+                "its text": "\n".join(english),
+                "its text moved": "\n".join(moved),
+                "translated": self.page(german, number),
+                "its text translated": "\n".join(german),
+            }
+
+    def page(self, paragraphs: Sequence[str], seed: int) -> Image.Image:
+        """The same seed gives the same font, size, margins and paper."""
+        drawn = render_page(None, paragraphs, random.Random(seed), self.fonts, 420, 588)
+        return Image.fromarray(drawn.pixels)
+
+
+def halves(text: str) -> list[str]:
+    """A text cut at a word near its middle."""
+    at = text.find(" ", len(text) // 2)
+    return (
+        [text[:at], text[at + 1 :]] if at > 0 else [text[: len(text) // 2], text[len(text) // 2 :]]
+    )
+
+
+def scaled(page: Image.Image, factor: float) -> Image.Image:
+    """At another resolution."""
+    size = round(page.width * factor), round(page.height * factor)
+    return page.resize(size, Image.Resampling.BICUBIC)
+
+
+def cut(page: Image.Image, low: float, high: float) -> Image.Image:
+    """What lies between two shares of the height, and of the width if margins go."""
+    left, right = (low, high) if low else (0.0, 1.0)
+    box = (page.width * left, page.height * low, page.width * right, page.height * high)
+    return page.crop(tuple(map(round, box)))
+
+
+def scanned(page: Image.Image, rng: random.Random) -> Image.Image:
+    """Turned by half a degree to one and a half on a white bed, blurred, noisy, as a JPEG."""
+    angle = rng.uniform(0.5, 1.5) * rng.choice((-1, 1))
+    turned = page.rotate(angle, Image.Resampling.BICUBIC, fillcolor=(250, 250, 248))
+    soft = np.asarray(turned.filter(ImageFilter.GaussianBlur(0.6)), np.float64)
+    noise = np.random.default_rng(rng.getrandbits(32)).normal(0, 8, (*soft.shape[:2], 1))
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(soft + noise, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=50)
+    return Image.open(buffer).convert("RGB")
+
+
+def quality(pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """By kind of copy: the share found, each beside all originals and all of its kind."""
+    start, count = time.perf_counter(), 0
+    signed: dict[str, list[Signature]] = defaultdict(list)
+    for page in pages:
+        for name, content in page.items():
+            signed[name].append(sign(content))
+            count += 1
+    seconds = time.perf_counter() - start
+    rows = {}
+    for name in (*SAME, *OTHER):
+        base = "its text" if name in ("its text moved", "its text translated") else "page"
+        right, wrong = pairs_of(signed[base] + signed[name], len(pages))
+        rows[name] = {"same_as": base, "merged": right / len(pages), "other_pages_merged": wrong}
+    everything = [one for name in ("page", *SAME, *OTHER) for one in signed[name]]
+    return {
+        "copies": rows,
+        "together": together(everything, len(pages)),
+        "signature_seconds_a_document": seconds / count,
+    }
+
+
+def sign(content: Image.Image | str) -> Signature:
+    """The signature of a page or a text."""
+    return signature(Document.of(content), FileLimits())
+
+
+def pairs_of(signatures: Sequence[Signature], count: int) -> tuple[int, int]:
+    """(pages found again, pairs of different pages merged), of originals and then their copies."""
+    right = wrong = 0
+    for group in groups(signatures):
+        places = [member.index for member in group.members]
+        pages = [place % count for place in places]
+        right += sum(pages.count(page) == 2 for page in set(pages))
+        wrong += sum(a < b for a in set(pages) for b in set(pages))
+    return right, wrong
+
+
+def together(signatures: Sequence[Signature], count: int) -> dict[str, float]:
+    """Precision and recall over all pairs of all documents, translations being others."""
+    languages = len(SAME) + 1
+    truth = [(at % count, at // count >= languages) for at in range(len(signatures))]
+    sizes: dict[tuple[int, bool], int] = defaultdict(int)
+    for what in truth:
+        sizes[what] += 1
+    # A page and the text of its translation are no copies, and neither can be told from the other
+    # without reading; they are left out of the recall's pairs of translations.
+    wanted = sum(
+        size * (size - 1) // 2 for (_, translated), size in sizes.items() if not translated
+    )
+    merged = right = 0
+    for group in groups(signatures):
+        places = [member.index for member in group.members]
+        for i, a in enumerate(places):
+            for b in places[:i]:
+                merged += 1
+                right += truth[a] == truth[b]
+    return {"precision": right / max(merged, 1), "recall": right / wanted, "pairs": merged}
+
+
+def text_layers() -> dict[str, Any]:
+    """Pages of a real PDF beside their text, and beside their pictures."""
+    limits = FileLimits()
+    numbers = range(1, page_count(PDF, limits) + 1)
+    texts = [page_text(PDF, number, limits) for number in numbers]
+    pages = [number for number, text in zip(numbers, texts, strict=True) if len(text.split()) > 20]
+    signed = [signature(Document.pdf(PDF, number), limits) for number in pages]
+    words = [sign(texts[number - 1]) for number in pages]
+    pictures = [sign(scanned(drawn(number), random.Random(number))) for number in pages]
+    found = {"its text": words, "scanned": pictures}
+    rows = {}
+    for name, copies in found.items():
+        right, wrong = pairs_of(signed + copies, len(pages))
+        rows[name] = {"merged": right / len(pages), "other_pages_merged": wrong}
+    return {"pages": len(pages), **rows}
+
+
+def drawn(number: int) -> Image.Image:
+    """A page of the PDF as a picture."""
+    from sightrank.inputs.pdf import render_page as draw
+
+    return draw(PDF, number, FileLimits(), max_pixels=602_112)
+
+
+def by_states(pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How often a copy is nearer to its page than all other pages are, by nano's first layer."""
+    ranker = Reranker.from_pretrained()
+    names = ("page", "smaller", "other font", "moved", "its text", "its text moved", "translated")
+    vectors = {}
+    for name in (*names, "its text translated"):
+        found = document_vectors(ranker, [Document.of(page[name]) for page in pages])
+        vectors[name] = centred(found)
+        ranker.engine.cache.clear()
+        print(f"states of {name}", file=sys.stderr, flush=True)
+    rows = {}
+    for name, rivals in vectors.items():
+        base = "its text" if name in ("its text moved", "its text translated") else "page"
+        if name == base == "page":
+            continue
+        cosines = vectors[base] @ rivals.T
+        own = cosines.diagonal()
+        others = np.where(np.eye(len(own), dtype=bool), -1, cosines).max(axis=1)
+        rows[name] = {
+            "same_as": base,
+            "nearest_of_all": float((own > others).mean()),
+            "median_cosine": float(np.median(own)),
+            "highest_of_another": float(others.max()),
+        }
+    return {"pages": len(pages), "fingerprint": ranker.fingerprint, "copies": rows}
+
+
+def in_a_process(size: int) -> dict[str, Any]:
+    """One size in a process of its own, so that its memory is its own."""
+    command = [sys.executable, __file__, "--size", str(size)]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    print(f"{size}: {ran.stdout.strip()}", file=sys.stderr, flush=True)
+    result: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return result
+
+
+def sized(size: int) -> dict[str, Any]:
+    """Time and memory of finding planted copies among `size` documents."""
+    rng = np.random.default_rng(0)
+    copies = size // 50
+    signatures = [random_signature(rng, at % 2 == 0) for at in range(size - copies)]
+    signatures += [changed(signatures[at], rng) for at in range(copies)]
+    before, start = peak(), time.perf_counter()
+    found = groups(signatures)
+    seconds = time.perf_counter() - start
+    pairs = {tuple(member.index for member in group.members) for group in found}
+    planted = {(at, size - copies + at) for at in range(copies)}
+    return {
+        "documents": size,
+        "seconds": seconds,
+        "peak_bytes": peak(),
+        "peak_bytes_before": before,
+        "planted": copies,
+        "found": len(pairs & planted),
+        "wrong_groups": len(pairs - planted),
+    }
+
+
+def random_signature(rng: np.random.Generator, is_text: bool) -> Signature:
+    """Of a text with some 150 runs of words, or of a picture."""
+    words, look = np.zeros(512, np.int8), np.zeros(1024, np.int8)
+    if is_text:
+        np.add.at(words, rng.integers(0, 512, 150), rng.choice((-30, 30), 150).astype(np.int8))
+    else:
+        look = np.clip(rng.normal(0, 30, 1024), -127, 127).astype(np.int8)
+    return Signature(rng.bytes(32), words, look, 0 if is_text else 500_000, 900 if is_text else 0)
+
+
+def changed(one: Signature, rng: np.random.Generator) -> Signature:
+    """A copy at a cosine of about 0.95."""
+    vectors = [
+        np.where(v != 0, np.clip(v + rng.normal(0, 9, len(v)), -127, 127), 0).astype(np.int8)
+        for v in (one.words, one.look)
+    ]
+    return Signature(rng.bytes(32), *vectors, one.num_pixels, one.num_characters)
+
+
+if __name__ == "__main__":
+    main()
