@@ -192,7 +192,7 @@ class Explanation:
             "heads": None if self.heads is None else [list(pair) for pair in self.heads],
             "truncated": self.truncated,
             "parts": [self._part(part, top, matrix) for part in self.parts],
-            "query": [
+            "query_tokens": [
                 {
                     **asdict(token),
                     "looks": [

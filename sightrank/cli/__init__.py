@@ -12,6 +12,7 @@ import typer
 from sightrank._version import VERSION
 from sightrank.cli.doctor import doctor
 from sightrank.cli.evaluate import evaluate
+from sightrank.cli.explain import explain
 from sightrank.cli.index import index
 from sightrank.cli.output import print_error
 from sightrank.cli.rank import rank
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(rank)
 app.command()(index)
+app.command()(explain)
 app.command()(doctor)
 app.command()(evaluate)
 
