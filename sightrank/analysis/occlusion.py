@@ -49,10 +49,11 @@ def cut(case: Case) -> Iterator[Window]:
     """The windows of all parts: at most 64 a part, of one size but for the last ones."""
     for number, part in enumerate(case.content):
         tokens = np.flatnonzero(case.places.part == number)
-        if isinstance(part, str):
-            pieces = _text_windows(case, part, tokens)
-        else:
-            pieces = _image_windows(part, tokens)
+        pieces: Iterator[tuple[NDArray[np.intp], str | ImagePatches]] = (
+            _text_windows(case, part, tokens)
+            if isinstance(part, str)
+            else _image_windows(part, tokens)
+        )
         for chosen, left in pieces:
             content = [*case.content[:number], left, *case.content[number + 1 :]]
             yield Window(chosen, content)

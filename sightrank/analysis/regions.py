@@ -123,7 +123,9 @@ def smoothed_grid(grid: NDArray[np.float64]) -> NDArray[np.float64]:
     """Each cell with a quarter of either neighbour and half of itself, across and then down."""
     padded = np.pad(grid, 1, mode="edge")
     across = padded[:, :-2] * _SMOOTH[0] + padded[:, 1:-1] * _SMOOTH[1] + padded[:, 2:] * _SMOOTH[2]
-    return across[:-2] * _SMOOTH[0] + across[1:-1] * _SMOOTH[1] + across[2:] * _SMOOTH[2]
+    down: NDArray[np.float64] = across[:-2] * _SMOOTH[0] + across[1:-1] * _SMOOTH[1]
+    down += across[2:] * _SMOOTH[2]
+    return down
 
 
 def components(hot: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:

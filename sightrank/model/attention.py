@@ -49,7 +49,8 @@ def plain_weights(q: Tensor, k: Tensor, causal: bool) -> Tensor:
     if causal:
         hidden = ~causal_mask(q.shape[0], k.shape[0], q.device)
         scores = scores.masked_fill(hidden, float("-inf"))
-    return scores.softmax(dim=-1, dtype=torch.float32)
+    weights: Tensor = scores.softmax(dim=-1, dtype=torch.float32)
+    return weights
 
 
 def weighted(weights: Tensor, v: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import pytest
 
+from sightrank.analysis.explanation import Explanation
 from sightrank.errors import InputError
 from sightrank.types import Document, Query, RankedDocument, Ranking
 
@@ -49,6 +50,11 @@ class LengthRanker:
             for rank, index in enumerate(best, start=1)
         )
         return Ranking(query, hits, 7 * len(good), failures)
+
+    def explain(
+        self, query: Query, document: Document, method: str, *, index: Path | None = None
+    ) -> Explanation:
+        raise NotImplementedError
 
 
 @pytest.fixture
