@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -35,6 +35,9 @@ from sightrank.inputs.segments import Encoder, SpecialIds
 from sightrank.inputs.tokenizer import Tokenizer
 from sightrank.types import Document, Query, RankedDocument, Ranking
 
+if TYPE_CHECKING:
+    from sightrank.analysis.explanation import Explanation
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -50,6 +53,7 @@ class Reranker:
         limits: FileLimits | None = None,
     ) -> None:
         self.name, self.fingerprint = checkpoint.name, checkpoint.fingerprint
+        self.folder = checkpoint.folder
         self.config: ModelConfig = checkpoint.config
         self.device, self.dtype = device, checkpoint.model.dtype
         tokenizer = Tokenizer.from_file(checkpoint.folder / "tokenizer.json")
@@ -251,6 +255,25 @@ class Reranker:
         limited = self.with_inputs(inputs)
         scores = limited.score(made, progress=_print_progress if show_progress else None)
         return scores[0] if len(scores) == 1 else scores
+
+    def explain(
+        self,
+        query: Query | Any,
+        document: Document | Any,
+        method: str = "attention",
+        *,
+        index: Index | str | Path | None = None,
+    ) -> Explanation:
+        """Which words or patches of `document` made its score, and which query words saw them.
+
+        `method`: "attention", "gradient" (both run only the query again where the document was met
+        before, or is in `index`) or "occlusion" (runs the document up to 64 times a part). Raises
+        OptionError, InputError.
+        """
+        from sightrank.analysis.explain import explain
+
+        opened = None if index is None else Index.of(index)
+        return explain(self, Query.of(query), Document.of(document), method, opened)
 
     def score_one(self, query: Query | Any, document: Document | Any) -> float:
         """The logit of one pair by the plain path: whole prompt, no cache, no packing. Slow."""

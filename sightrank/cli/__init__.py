@@ -14,6 +14,7 @@ from sightrank.cli.calibrate import calibrate
 from sightrank.cli.dedup import dedup
 from sightrank.cli.doctor import doctor
 from sightrank.cli.evaluate import evaluate
+from sightrank.cli.explain import explain
 from sightrank.cli.index import index
 from sightrank.cli.output import print_error
 from sightrank.cli.rank import rank
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(rank)
 app.command()(index)
+app.command()(explain)
 app.command()(doctor)
 app.command()(evaluate)
 app.command()(calibrate)

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sightrank.cli.output import readable_bytes
 from sightrank.errors import OptionError
-from sightrank.types import Document
+from sightrank.types import Document, Image, Query
 
 if TYPE_CHECKING:
     from sightrank.reranker import Reranker
@@ -106,6 +107,18 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
     keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
     run.__signature__ = own.replace(parameters=keywords)  # type: ignore[attr-defined]
     return run
+
+
+def sides(
+    query: str | None, documents: Sequence[str], query_image: Path | None
+) -> tuple[Query, list[str]]:
+    """The query, and the arguments that are documents."""
+    if query_image is not None:
+        first = [] if query is None else [query]
+        return Query((Image(query_image),), str(query_image)), [*first, *documents]
+    if query is None:
+        raise typer.BadParameter("Give a QUERY or --query-image.", param_hint="QUERY")
+    return Query.text(query), list(documents)
 
 
 def parse_bytes(size: str) -> int:

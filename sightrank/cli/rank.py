@@ -10,7 +10,7 @@ from typing import Annotated, BinaryIO, Literal, Protocol
 
 import typer
 
-from sightrank.cli import options
+from sightrank.cli import options, report
 from sightrank.cli.documents import STANDARD_INPUT, Expanded, PageCount, counted_pages, expand
 from sightrank.cli.output import (
     named,
@@ -22,16 +22,14 @@ from sightrank.cli.output import (
     ranking_json,
     warnings_shown,
 )
-from sightrank.types import Document, Image, Query, Ranking
+from sightrank.types import Document, Query, Ranking
 
 CALIBRATION = "calibration.json"
 """As `sightrank calibrate` calls it in an index or a model's folder."""
 
 
-class Ranker(Protocol):
+class Ranker(report.Explainer, Protocol):
     """What the command needs of a loaded model."""
-
-    name: str
 
     def rank(
         self,
@@ -63,6 +61,8 @@ class Request:
     threshold: float | None = None
     calibration: Path | None = None
     diverse: float | None = None
+    html: Path | None = None
+    explained: int = 5
 
 
 @options.model_options
@@ -120,6 +120,13 @@ def rank(
     ] = False,
     model: options.ModelOptions = options.NANO,
     as_json: options.Json = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a report too: thumbnails, scores, heat maps."),
+    ] = None,
+    explained: Annotated[
+        int, typer.Option(min=0, help="Documents that the report explains, the best first.")
+    ] = 5,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 if any document was left out.")
     ] = False,
@@ -133,12 +140,13 @@ def rank(
     sightrank rank --query-image sketch.png drawings/
     sightrank rank "opening hours" --index pages.index
     sightrank rank "opening hours" notes/ --threshold 0.5 --calibration calibration.json
+    sightrank rank "total revenue 2023" report.pdf --html report.html
     grep -h . notes/*.txt | sightrank rank "opening hours"
 
     A document that cannot be read is named on stderr and left out; the others are ranked.
     With --threshold the answer may be that nothing here is relevant.
     """
-    asked, arguments = _sides(query, documents or [], query_image)
+    asked, arguments = options.sides(query, documents or [], query_image)
     if index is not None and arguments:
         raise typer.BadParameter("Give documents or --index, not both.", param_hint="--index")
     if index is None and not arguments:
@@ -151,7 +159,18 @@ def rank(
     if threshold is not None and calibration is None:
         calibration = find_calibration(index, model.model)
     request = Request(
-        asked, tuple(arguments), top, index, whole, strict, as_json, threshold, calibration, diverse
+        asked,
+        tuple(arguments),
+        top,
+        index,
+        whole,
+        strict,
+        as_json,
+        threshold,
+        calibration,
+        diverse,
+        html,
+        explained,
     )
     raise typer.Exit(run(request, model.load, sys.stdin.buffer, counted_pages))
 
@@ -170,6 +189,8 @@ def run(
 
     `load` is called once there is something to rank.
     """
+    if request.html is not None:
+        report.check_writable(request.html)
     if request.index is not None:
         return _from_index(request, load)
     found = expand(request.documents, whole=request.whole, stdin=stdin, page_count=page_count)
@@ -190,7 +211,7 @@ def run(
             on_error="skip",
             progress=progress,
         )
-    return _show(request, ranker.name, ranking, found)
+    return _show(request, ranker, ranking, found)
 
 
 def _from_index(request: Request, load: Callable[[], Ranker]) -> int:
@@ -206,10 +227,10 @@ def _from_index(request: Request, load: Callable[[], Ranker]) -> int:
             on_error="skip",
             progress=progress,
         )
-    return _show(request, ranker.name, ranking, Expanded((), ()))
+    return _show(request, ranker, ranking, Expanded((), ()))
 
 
-def _show(request: Request, model: str, ranking: Ranking, found: Expanded) -> int:
+def _show(request: Request, ranker: Ranker, ranking: Ranking, found: Expanded) -> int:
     for index, error in ranking.failures:
         # Out of an index there are no documents to name: those errors do so themselves.
         given = found.documents[index] if found.documents else Document.text("")
@@ -217,22 +238,13 @@ def _show(request: Request, model: str, ranking: Ranking, found: Expanded) -> in
     left_out = len(found.failures) + len(ranking.failures)
     if not ranking.hits and not ranking.rejected:
         raise nothing(left_out)
+    if request.html is not None:
+        with options.progress_bar("explaining") as progress:
+            report.write(request.html, ranker, ranking, request.explained, request.index, progress)
     if request.json:
-        print_json(ranking_json(model, request.query, ranking))
+        print_json(ranking_json(ranker.name, request.query, ranking))
     elif not ranking.hits:
         typer.echo(nothing_relevant(ranking, request.threshold))
     else:
         print_table(ranking)
     return 1 if request.strict and left_out else 0
-
-
-def _sides(
-    query: str | None, documents: Sequence[str], query_image: Path | None
-) -> tuple[Query, list[str]]:
-    """The query, and the arguments that are documents."""
-    if query_image is not None:
-        first = [] if query is None else [query]
-        return Query((Image(query_image),), str(query_image)), [*first, *documents]
-    if query is None:
-        raise typer.BadParameter("Give a QUERY or --query-image.", param_hint="QUERY")
-    return Query.text(query), list(documents)

@@ -104,6 +104,16 @@ class Engine:
                 progress(done, len(pairs))
         return logits
 
+    def prefix(self, document: Segment, store: PrefixStore | None = None) -> CachedPrefix:
+        """One document's keys and values, from memory, `store` or the model."""
+        (prefix,) = self._prefixes([document], store)
+        assert prefix is not None, "a segment recovers as itself"
+        return prefix
+
+    def embedded(self, query: Segment | Seen, suffix: Segment) -> Tensor:
+        """Embeddings (tokens, size) of a query that stands as `suffix` behind its document."""
+        return _embedded(self._embedded(query), suffix, self.runner)
+
     def key(self, document: Segment | Known) -> str:
         """What a store calls this document."""
         return prefix_key(self.settings, document.digest)

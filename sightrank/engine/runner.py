@@ -13,6 +13,7 @@ from torch import Tensor
 from sightrank.engine.plans import CachedPrefix, Extend, Prefill, Seen, Suffix
 from sightrank.inputs.images import ImagePatches, normalise
 from sightrank.inputs.segments import Segment
+from sightrank.model.attention import AttentionPlan
 from sightrank.model.multimodal import RerankerModel
 from sightrank.model.rope import Rotary
 
@@ -49,15 +50,23 @@ class Runner:
         self, prefixes: Sequence[CachedPrefix], suffixes: Sequence[Segment], embedded: Tensor
     ) -> Tensor:
         """Logits (pairs,) in float32: suffix i, embedded beforehand, behind prefix i."""
-        lengths = [len(suffix) for suffix in suffixes]
         plan = Extend(
             [
                 Suffix(prefix, len(suffix), suffix.rewind)
                 for prefix, suffix in zip(prefixes, suffixes, strict=True)
             ]
         )
+        return self.read(suffixes, embedded, plan)
+
+    def read(self, segments: Sequence[Segment], embedded: Tensor, plan: AttentionPlan) -> Tensor:
+        """Logits (segments,) in float32 at their last tokens, what each token sees left to `plan`.
+
+        The only pass that can be differentiated, where neither embeddings nor plan were made in
+        inference mode.
+        """
+        lengths = [len(segment) for segment in segments]
         ends = torch.tensor(lengths, device=self.device).cumsum(0) - 1
-        hidden = self.model.model(embedded, self._rotary(suffixes), plan, readout=ends)
+        hidden = self.model.model(embedded, self._rotary(segments), plan, readout=ends)
         logits: Tensor = self.model.score(hidden).squeeze(-1).float()
         return logits
 

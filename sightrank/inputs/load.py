@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,7 +15,7 @@ from sightrank.inputs.files import FileLimits, check_size, naming, read_file
 from sightrank.inputs.pdf import page_numbers, render_page
 from sightrank.types import Document, Image, Part, Pdf, Query, Text, TextFile
 
-__all__ = ["FileLimits", "Loaded", "describe", "iter_load", "load"]
+__all__ = ["FileLimits", "Loaded", "Piece", "describe", "iter_load", "iter_pieces", "load"]
 
 Loaded: TypeAlias = str | PIL.Image.Image
 
@@ -30,18 +31,34 @@ def load(item: Query | Document, limits: FileLimits, *, max_pixels: int) -> list
 
 def iter_load(item: Query | Document, limits: FileLimits, *, max_pixels: int) -> Iterator[Loaded]:
     """As `load`, one part at a time, so that a long PDF need not lie in memory as a whole."""
+    return (piece.content for piece in iter_pieces(item, limits, max_pixels=max_pixels))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text or an image with the place in the item that it was read from."""
+
+    content: Loaded
+    part: int
+    """Counted from 0."""
+    page: int | None
+    """Of a PDF, counted from 1."""
+
+
+def iter_pieces(item: Query | Document, limits: FileLimits, *, max_pixels: int) -> Iterator[Piece]:
+    """As `iter_load`, each with where it comes from."""
     empty = True
-    for part in item.parts:
+    for number, part in enumerate(item.parts):
         parts = _load_part(part, limits, max_pixels)
         while True:
             with naming(_part_name(part, item)):
-                loaded = next(parts, None)
+                loaded, page = next(parts, (None, None))
             if loaded is None:
                 break
             if isinstance(loaded, str) and not loaded.strip():
                 continue
             empty = False
-            yield loaded
+            yield Piece(loaded, number, page)
     if empty:
         raise EmptyInputError(
             f"{describe(item)} holds nothing but white space.", "Leave it out or give it content."
@@ -65,13 +82,15 @@ def _part_name(part: Part, item: Query | Document) -> str:
     return str(source) if isinstance(source, Path) else describe(item)
 
 
-def _load_part(part: Part, limits: FileLimits, max_pixels: int) -> Iterator[Loaded]:
+def _load_part(
+    part: Part, limits: FileLimits, max_pixels: int
+) -> Iterator[tuple[Loaded, int | None]]:
     if isinstance(part, Text):
-        yield _text(part.text, limits)
+        yield _text(part.text, limits), None
     elif isinstance(part, TextFile):
-        yield _text_file(Path(part.path), limits)
+        yield _text_file(Path(part.path), limits), None
     elif isinstance(part, Image):
-        yield _image(part, limits)
+        yield _image(part, limits), None
     elif isinstance(part, Pdf):
         source = Path(part.source) if isinstance(part.source, str) else part.source
         if not isinstance(source, (Path, bytes)):
@@ -79,7 +98,7 @@ def _load_part(part: Part, limits: FileLimits, max_pixels: int) -> Iterator[Load
                 f"A PDF of type {type(source).__name__} is not known.", "Give a Path or bytes."
             )
         for page in page_numbers(source, part.pages, limits):
-            yield render_page(source, page, limits, max_pixels=max_pixels)
+            yield render_page(source, page, limits, max_pixels=max_pixels), page
     else:
         raise UnsupportedInputError(
             f"A part of type {type(part).__name__} is neither text, image nor PDF.",

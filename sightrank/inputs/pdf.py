@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import PIL.Image
@@ -36,6 +37,7 @@ _DOING = {
     "count": "Counting the pages",
     "draw": "Drawing",
     "text": "Reading the text",
+    "words": "Finding the words",
     "outline": "Reading the outline",
 }
 _PROCESS = PdfProcess()  # one for this process and its threads; starts nothing by itself
@@ -113,6 +115,37 @@ def page_text(source: Path | bytes, page: int, limits: FileLimits) -> str:
     text = body.decode("utf-8", "replace")
     # PDFium marks a word broken at a line's end by U+FFFE or U+0002.
     return re.sub("[\x00\x02\ufffe]", "", text).replace("\r\n", "\n").replace("\r", "\n")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the text layer."""
+
+    text: str
+    box: tuple[float, float, float, float]
+    """Left, top, right, bottom in points (1/72 inch) from the top left of the page as shown."""
+
+
+@dataclass(frozen=True)
+class PageWords:
+    """A page's text layer in the order in which it is written; no words for a scan."""
+
+    width: float
+    """In points, with the page's rotation and crop applied."""
+    height: float
+    words: tuple[Word, ...]
+
+
+def page_words(source: Path | bytes, page: int, limits: FileLimits) -> PageWords:
+    """The words of a page counted from 1, and where they stand. Raises InputError or a child."""
+    # A character takes up to a hundred bytes of an answer, that of a word of its own.
+    reply, body = _read(source, limits, "words", 100 * limits.max_text_bytes, page)
+    with _naming(source), naming(f"page {page}"), _distrusting():
+        words = tuple(
+            Word(str(text), (float(left), float(top), float(right), float(bottom)))
+            for text, left, top, right, bottom in json.loads(body)
+        )
+        return PageWords(float(reply["width"]), float(reply["height"]), words)
 
 
 def outline(

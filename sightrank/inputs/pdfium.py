@@ -40,6 +40,7 @@ _SIZES = struct.Struct(">IQ")
 _MAX_HEADER = 1 << 20
 _LARGEST_ALLOCATION = 1 << 31  # PDFium asks for no more at once
 _GLANCE_SECONDS = 0.01
+_UNITS = 100
 
 Header: TypeAlias = dict[str, Any]
 Frame: TypeAlias = tuple[Header, "bytes | bytearray | memoryview"]
@@ -143,6 +144,53 @@ def _text(document: pypdfium2.PdfDocument, request: Header) -> Iterator[Frame]:
     yield {"done": True}, text.encode("utf-8", "replace")
 
 
+def _words(document: pypdfium2.PdfDocument, request: Header) -> Iterator[Frame]:
+    """Words with their boxes on the page as it is shown: rotated and cropped, y downwards."""
+    with closing(document[request["page"] - 1]) as page, closing(page.get_textpage()) as layer:
+        width, height = page.get_size()
+        words: list[list[Any]] = []
+        inside = False
+        for char, box in _characters(page, layer, width, height):
+            if box is None:
+                inside = False
+            elif inside:
+                words[-1] = [words[-1][0] + char, *_around(words[-1][1:], box)]
+            else:
+                words.append([char, *box])
+                inside = True
+    yield {"done": True, "width": width, "height": height}, json.dumps(words).encode()
+
+
+def _characters(
+    page: pypdfium2.PdfPage, layer: pypdfium2.PdfTextPage, width: float, height: float
+) -> Iterator[tuple[str, list[float] | None]]:
+    """Characters of the text layer; those that print nothing have no box."""
+    from pypdfium2 import raw
+
+    x, y = ctypes.c_int(), ctypes.c_int()
+    sides = tuple(ctypes.c_double() for _ in range(4))
+    # PDFium tells places on the page in whole units; these are hundredths of a point.
+    size = (round(width * _UNITS), round(height * _UNITS))
+    for index in range(layer.count_chars()):
+        code = raw.FPDFText_GetUnicode(layer, index)
+        char = chr(code) if 0 < code < 0x110000 and not 0xD800 <= code < 0xE000 else "\ufffd"
+        left, right, bottom, top = sides
+        found = raw.FPDFText_GetCharBox(layer, index, left, right, bottom, top)
+        if not found or char.isspace() or code in (2, 0xFFFE):
+            yield char, None
+            continue
+        corners = []
+        for across, up in ((left, top), (right, bottom)):
+            raw.FPDF_PageToDevice(page, 0, 0, *size, 0, across.value, up.value, x, y)
+            corners.append((x.value / _UNITS, y.value / _UNITS))
+        yield char, _around([*corners[0], *corners[0]], [*corners[1], *corners[1]])
+
+
+def _around(one: list[float], two: list[float]) -> list[float]:
+    low = [min(one[0], two[0], one[2], two[2]), min(one[1], two[1], one[3], two[3])]
+    return [*low, max(one[0], two[0], one[2], two[2]), max(one[1], two[1], one[3], two[3])]
+
+
 def _outline(document: pypdfium2.PdfDocument, request: Header) -> Iterator[Frame]:
     entries: list[tuple[str, int, int | None]] = []
     for bookmark in document.get_toc():
@@ -159,6 +207,7 @@ _ACTIONS: dict[str, Callable[[pypdfium2.PdfDocument, Header], Iterator[Frame]]] 
     "count": _count,
     "draw": _draw,
     "text": _text,
+    "words": _words,
     "outline": _outline,
 }
 

@@ -13,7 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from sightrank.config import ModelConfig
@@ -76,6 +80,80 @@ def prompt_ids(
 ) -> list[int]:
     """Ids of a whole prompt without the score token: what prefix and suffix must add up to."""
     return _ids([DOCUMENT, *_joined(document), QUERY, *_joined(query)], tokenizer, special)
+
+
+@dataclass(frozen=True)
+class Places:
+    """What each token of a prompt, or of half of one, stands for; all arrays are (tokens,)."""
+
+    part: NDArray[np.int32]
+    """Which of the parts; -1 for fixed text, line breaks that join parts, and image marks."""
+    start: NDArray[np.int32]
+    """In a text part the first character; in an image the number of the visual token."""
+    end: NDArray[np.int32]
+    """One past the last."""
+
+
+def prefix_places(
+    parts: Sequence[str | int], tokenizer: Tokenizer, special: SpecialIds
+) -> tuple[list[int], Places]:
+    """`prefix_ids`, and where in the document each token comes from."""
+    return _placed([(DOCUMENT, -1), *_numbered(parts), (QUERY, -1)], tokenizer, special)
+
+
+def query_places(parts: Sequence[str | int], tokenizer: Tokenizer, special: SpecialIds) -> Places:
+    """Where in the query each of `query_ids` comes from."""
+    ids, _ = query_ids(parts, tokenizer, special)
+    whole, places = _placed([(QUERY, -1), *_numbered(parts)], tokenizer, special)
+    first = len(whole) - len(ids)
+    return Places(places.part[first:], places.start[first:], places.end[first:])
+
+
+def _numbered(parts: Sequence[str | int]) -> list[tuple[str | int, int]]:
+    numbered: list[tuple[str | int, int]] = []
+    for number, part in enumerate(parts):
+        numbered += [(JOINT, -1), (part, number)] if numbered else [(part, number)]
+    return numbered
+
+
+def _placed(
+    pieces: Sequence[tuple[str | int, int]], tokenizer: Tokenizer, special: SpecialIds
+) -> tuple[list[int], Places]:
+    ids: list[int] = []
+    rows: list[tuple[int, int, int]] = []
+    for is_text, members in groupby(pieces, key=lambda piece: isinstance(piece[0], str)):
+        if is_text:
+            texts = [(str(text), number) for text, number in members]
+            run, spans = tokenizer.encode_spans("".join(text for text, _ in texts))
+            ids += run
+            rows += _in_texts(spans, texts)
+            continue
+        for count, number in members:
+            ids += [special.vision_start, *[special.image] * int(count), special.vision_end]
+            rows += [(-1, 0, 0), *((number, at, at + 1) for at in range(int(count))), (-1, 0, 0)]
+    part, start, end = np.array(rows, np.int32).reshape(-1, 3).T
+    return ids, Places(part, start, end)
+
+
+def _in_texts(
+    spans: Sequence[tuple[int, int]], texts: Sequence[tuple[str, int]]
+) -> list[tuple[int, int, int]]:
+    """Spans in joined texts as (part, start, end) in the part that holds most of each."""
+    edges = np.cumsum([0, *(len(text) for text, _ in texts)])
+    rows: list[tuple[int, int, int]] = []
+    at = 0
+    for start, end in spans:
+        while at + 1 < len(texts) and edges[at + 1] <= start:
+            at += 1
+        within = at
+        # A token across a seam counts for the part that is somebody's text, not for fixed text.
+        if texts[at][1] < 0 and at + 1 < len(texts) and end > edges[at + 1]:
+            within = at + 1
+        low, high = edges[within], edges[within + 1]
+        number = texts[within][1]
+        first, last = max(start, low) - low, min(end, high) - low
+        rows.append((number, first, last) if number >= 0 and last > first else (-1, 0, 0))
+    return rows
 
 
 def _joined(parts: Sequence[str | int]) -> list[str | int]:

@@ -22,10 +22,13 @@ from sightrank.inputs.prompt import (
     DOCUMENT,
     JOINT,
     QUERY,
+    Places,
     SpecialIds,
     prefix_ids,
+    prefix_places,
     prompt_ids,
     query_ids,
+    query_places,
 )
 from sightrank.inputs.tokenizer import Tokenizer
 from sightrank.types import Document, Query
@@ -111,9 +114,21 @@ class Encoder:
         Long text is cut as the released model cuts it, and never by what the query is.
         Raises InputError or a child.
         """
-        content, truncated = self._document(document)
+        return self.prefix(*self.content(document))
+
+    def prefix(self, content: Content, truncated: bool = False) -> Segment:
+        """The segment of a document whose content has been read and cut."""
         ids = prefix_ids(_parts(content), self.tokenizer, self.special)
         return self._segment(ids, content, truncated=truncated)
+
+    def document_places(self, content: Content) -> Places:
+        """What each token of `prefix(content)` stands for; parts are numbered as in `content`."""
+        return prefix_places(_parts(content), self.tokenizer, self.special)[1]
+
+    def query_places(self, query: Query) -> tuple[Content, Places]:
+        """A query's content, and what each token of `query(query)` but the last stands for."""
+        content = self._query(query)
+        return content, query_places(_parts(content), self.tokenizer, self.special)
 
     def query(self, query: Query) -> Segment:
         """The suffix with the score token at its end; positions count from 0.
@@ -146,7 +161,7 @@ class Encoder:
 
     def pair(self, query: Query, document: Document) -> Segment:
         """The whole prompt, tokenised at once: what prefix and suffix must add up to."""
-        content, truncated = self._document(document)
+        content, truncated = self.content(document)
         asked = self._query(query)
         ids = prompt_ids(_parts(content), _parts(asked), self.tokenizer, self.special)
         whole = self._segment([*ids, self.special.score], [*content, *asked], truncated=truncated)
@@ -188,7 +203,8 @@ class Encoder:
             )
         return kept
 
-    def _document(self, document: Document) -> tuple[Content, bool]:
+    def content(self, document: Document) -> tuple[Content, bool]:
+        """Texts and patches of a document, cut to the limits, and whether anything was cut off."""
         room = self.config.max_length - 1 - self._fixed - QUERY_ROOM
         with naming(describe(document)):
             content = self._read(document, room)

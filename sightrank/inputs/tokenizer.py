@@ -53,20 +53,28 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, nothing added. Lone surrogates count as U+FFFD. Raises InputError."""
+        return list(self._encode(text).ids)
+
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids as `encode` gives, and the characters [start, end) of `text` that each stands for.
+
+        Where a character is cut into several tokens, each of them has all of it.
+        """
+        encoding = self._encode(text)
+        return list(encoding.ids), list(encoding.offsets)
+
+    def _encode(self, text: str) -> tokenizers.Encoding:
         if len(text) > _MAX_BLANKS and _BLANKS.search(text):
             raise InputError(
                 f"A text holds more than {_MAX_BLANKS:,} blanks in a row.", "Take them out."
             )
         try:
-            encoding = self._tokenizer.encode(
-                _SURROGATES.sub("\ufffd", text), add_special_tokens=False
-            )
+            return self._tokenizer.encode(_SURROGATES.sub("\ufffd", text), add_special_tokens=False)
         except Exception as error:  # the library raises nothing more precise
             raise InputError(
                 f"A text of {len(text)} characters cannot be split into tokens: {error}.",
                 "Shorten it.",
             ) from error
-        return list(encoding.ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`: special tokens kept, no clean-up, a cut character becomes U+FFFD."""

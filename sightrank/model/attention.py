@@ -39,14 +39,24 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
     q (queries, heads, head_dim), k and v (keys, kv_heads, head_dim) -> (queries, heads, head_dim).
     """
-    repeat = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+    return weighted(plain_weights(q, k, causal), v)
+
+
+def plain_weights(q: Tensor, k: Tensor, causal: bool) -> Tensor:
+    """softmax(q k^T / sqrt(head_dim)) of one segment, (heads, queries, keys) in float32."""
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
     scores = torch.einsum("qhd,khd->hqk", q, k) * q.shape[-1] ** -0.5
     if causal:
         hidden = ~causal_mask(q.shape[0], k.shape[0], q.device)
         scores = scores.masked_fill(hidden, float("-inf"))
-    weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
-    return torch.einsum("hqk,khd->qhd", weights, v)
+    weights: Tensor = scores.softmax(dim=-1, dtype=torch.float32)
+    return weights
+
+
+def weighted(weights: Tensor, v: Tensor) -> Tensor:
+    """(heads, queries, keys) weights, (keys, kv_heads, head_dim) -> (queries, heads, head_dim)."""
+    v = v.repeat_interleave(len(weights) // v.shape[1], dim=1)
+    return torch.einsum("hqk,khd->qhd", weights.to(v.dtype), v)
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sightrank.analysis.explanation import Explanation
 from sightrank.analysis.select import Selection
 from sightrank.errors import InputError
 from sightrank.types import Document, Query, RankedDocument, Ranking
@@ -59,6 +60,11 @@ class LengthRanker:
 
     def vectors(self, hits: Sequence[RankedDocument]) -> NDArray[np.float32]:
         raise AssertionError("nobody asked for variety")
+
+    def explain(
+        self, query: Query, document: Document, method: str, *, index: Path | None = None
+    ) -> Explanation:
+        raise NotImplementedError
 
 
 @pytest.fixture
