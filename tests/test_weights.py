@@ -179,7 +179,7 @@ def test_eight_bit_weights_come_back_within_half_a_step(
     stored: dict[str, Tensor] = {}
     for key, value in tensors.items():
         if value.ndim > 1:
-            stored[key], stored[key + weights.SCALE] = weights.quantise(value)
+            stored[key], stored[key + weights.SCALE] = quantise(value)
         else:
             stored[key] = value
     save(folder, stored)
