@@ -23,10 +23,12 @@ from sightrank.model.wide import Linear
 STEPS = 127
 ZERO = 128
 """Of a row's unsigned bytes: what stands for 0."""
-ROWS_AT_ONCE = 256
-"""Of one product: more of them push its output out of the cache before it is scaled."""
-ROWS_IN_CACHE = 32
-"""That are read once more while they are in the cache: for their largest, then for their steps."""
+FEWEST_ROWS = 256
+"""Of one product: with fewer its weight is read too often."""
+OUTPUT_NUMBERS = 1 << 20
+"""Of one product, if that is more rows: further ones push it out of the cache before it is scaled."""
+INPUT_NUMBERS = 1 << 18
+"""That are read again while they are in the cache: for their largest, then for their steps."""
 SMALLEST = 1e-12
 
 
@@ -50,12 +52,13 @@ def to_bytes(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (rows, size) -> 128 + integers of -127 to 127 as uint8, and one scale a row (rows, 1)."""
     stored = torch.empty(rows.shape, dtype=torch.uint8)
     scales = rows.new_empty(len(rows), 1)
-    for start in range(0, len(rows), ROWS_IN_CACHE):
-        part = rows[start : start + ROWS_IN_CACHE]
+    count = max(1, INPUT_NUMBERS // rows.shape[1])
+    for start in range(0, len(rows), count):
+        part = rows[start : start + count]
         scale = part.abs().amax(dim=1, keepdim=True).clamp_min_(SMALLEST).div_(STEPS)
         # Cutting off the fraction of a positive number plus a half rounds it.
-        stored[start : start + ROWS_IN_CACHE] = (part * scale.reciprocal()).add_(ZERO + 0.5)
-        scales[start : start + ROWS_IN_CACHE] = scale
+        stored[start : start + count] = (part * scale.reciprocal()).add_(ZERO + 0.5)
+        scales[start : start + count] = scale
     return stored, scales
 
 
@@ -87,9 +90,10 @@ class Int8Linear(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """(rows, inside) -> (rows, outside)."""
         out = rows.new_empty(len(rows), self.outside)
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            stored, scales = to_bytes(rows[start : start + ROWS_AT_ONCE])
-            part = out[start : start + ROWS_AT_ONCE]
+        count = max(FEWEST_ROWS, OUTPUT_NUMBERS // self.outside)
+        for start in range(0, len(rows), count):
+            stored, scales = to_bytes(rows[start : start + count])
+            part = out[start : start + count]
             torch.mul(product(stored, self.weight, self.weight_scale), scales, out=part)
             if self.bias is not None:
                 part += self.bias
