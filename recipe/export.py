@@ -17,7 +17,8 @@ from torch import Tensor
 
 from recipe.start import nano_config
 from sightrank.config import ModelConfig
-from sightrank.weights import INDEX, SCALE, quantise
+from sightrank.model.quantize import quantise
+from sightrank.weights import INDEX, SCALE
 
 SHARD_BYTES = 14 * 1024**2
 

@@ -33,12 +33,14 @@ from sightrank.inputs.load import FileLimits
 from sightrank.inputs.pairs import released_pairs
 from sightrank.inputs.segments import Encoder, SpecialIds
 from sightrank.inputs.tokenizer import Tokenizer
+from sightrank.model.multimodal import RerankerModel
+from sightrank.model.quantize import is_int8
 from sightrank.types import Document, Query, RankedDocument, Ranking
 
 if TYPE_CHECKING:
     from sightrank.analysis.explanation import Explanation
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 
 
 class Reranker:
@@ -56,6 +58,7 @@ class Reranker:
         self.folder = checkpoint.folder
         self.config: ModelConfig = checkpoint.config
         self.device, self.dtype = device, checkpoint.model.dtype
+        self.numbers = _numbers(checkpoint.model)
         tokenizer = Tokenizer.from_file(checkpoint.folder / "tokenizer.json")
         if len(tokenizer) > self.config.vocab_size:
             raise CheckpointError(
@@ -80,8 +83,9 @@ class Reranker:
     ) -> Reranker:
         """Load nano (None), a folder, or a hub id such as "jinaai/jina-reranker-m0".
 
-        `device`: "cpu", "cuda", "mps" (None: cuda or mps where present). `dtype`: "float32" or
-        "bfloat16" (None: as the checkpoint names it). Raises CheckpointError, OptionError.
+        `device`: "cpu", "cuda", "mps" (None: cuda or mps where present). `dtype`: "float32",
+        "bfloat16", or on a CPU "int8": weights and activations of the linear maps in a byte a
+        number (None: as the checkpoint names it). Raises CheckpointError, OptionError.
         """
         target = choose_device(device)
         if dtype is not None and dtype not in DTYPES:
@@ -173,8 +177,7 @@ class Reranker:
 
     def facts(self) -> dict[str, Any]:
         """Model and settings by name: what has to agree for an index to be of use."""
-        dtype = str(self.dtype).removeprefix("torch.")
-        weights = {"model": self.name, "weights": self.fingerprint, "dtype": dtype}
+        weights = {"model": self.name, "weights": self.fingerprint, "dtype": self.numbers}
         return weights | self.encoder.facts()
 
     def score(
@@ -294,7 +297,12 @@ class Reranker:
         return other
 
     def _settings(self) -> str:
-        return f"{self.fingerprint}/{self.dtype}/{self.encoder.settings()}"
+        return f"{self.fingerprint}/torch.{self.numbers}/{self.encoder.settings()}"
+
+
+def _numbers(model: RerankerModel) -> str:
+    """What the model computes in: one of DTYPES. In int8 activations take float32 in between."""
+    return "int8" if is_int8(model) else str(model.dtype).removeprefix("torch.")
 
 
 def choose_device(name: str | None) -> torch.device:

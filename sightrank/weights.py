@@ -17,6 +17,7 @@ from torch import Tensor
 from sightrank.config import ModelConfig
 from sightrank.errors import CheckpointError, HubUnavailableError, MissingExtraError
 from sightrank.model.multimodal import RerankerModel
+from sightrank.model.quantize import check_int8, dequantise, linears, pack, quantise, to_int8
 
 NANO = Path(__file__).parent / "nano"
 M0 = "jinaai/jina-reranker-m0"
@@ -47,21 +48,34 @@ class Checkpoint:
 def load(name: str | Path | None, device: torch.device, dtype: torch.dtype | None) -> Checkpoint:
     """Load nano (None), a folder, or a hub id, strictly, in evaluation mode.
 
-    `dtype` None keeps the one the configuration names. Raises CheckpointError.
+    `dtype` None keeps the one the configuration names; int8 computes the linear maps of decoder and
+    vision tower in it and all else in float32. Raises CheckpointError, and OptionError where int8
+    does not run.
     """
+    int8 = dtype == torch.int8
+    if int8:
+        check_int8(device)
     folder = locate(name)
     config = ModelConfig.from_file(folder / "config.json")
-    target = dtype or _dtype(config)
+    target = torch.float32 if int8 else dtype or _dtype(config)
     with torch.device("meta"):
         model = RerankerModel(config)
+        rounded = {f"{name}.weight" for name, _ in linears(model)} if int8 else set()
+        if int8:
+            to_int8(model)
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     tensors: dict[str, Tensor] = {}
     for key, tensor in read_tensors(folder, digest):
         if key in tensors:
             raise CheckpointError(f"{folder} holds {key} twice.", "Remove the stale shard.")
-        tensors[key] = tensor.to(device=device, dtype=target)
+        if key in rounded and tensor.ndim == 2:
+            tensors[key], tensors[key + SCALE] = quantise(tensor)
+        else:
+            tensors[key] = tensor.to(device=device, dtype=target)
     _check_complete(folder, model, tensors)
     model.load_state_dict(tensors, assign=True)
+    tensors.clear()  # else packing holds every weight twice
+    pack(model)
     model.requires_grad_(False).eval()
     label = "nano" if name is None else str(name)
     return Checkpoint(label, folder, config, model, digest.hexdigest())
@@ -182,22 +196,6 @@ def canonical(name: str) -> str:
         if name.startswith(new):
             return old + name.removeprefix(new)
     return name
-
-
-def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """A weight of two or more axes -> int8 of the same shape and one float32 scale a row.
-
-    Symmetric: scale = max |row| / 127, so the largest error is half a scale.
-    """
-    rows = weight.float().flatten(1)
-    scale = rows.abs().amax(dim=1).clamp_min(1e-12) / 127
-    stored = (rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
-    return stored.view_as(weight), scale
-
-
-def dequantise(stored: Tensor, scale: Tensor) -> Tensor:
-    """`quantise` undone, in float32."""
-    return (stored.float().flatten(1) * scale.float()[:, None]).view_as(stored)
 
 
 def _check_complete(folder: Path, model: RerankerModel, tensors: dict[str, Tensor]) -> None:

@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.testing import assert_close
 
 from sightrank import Reranker, weights
 from sightrank.errors import CheckpointError
+from sightrank.model.quantize import quantise
+from tests.int8 import NEEDS_INT8
 
 CPU = torch.device("cpu")
 
@@ -179,7 +182,7 @@ def test_eight_bit_weights_come_back_within_half_a_step(
     stored: dict[str, Tensor] = {}
     for key, value in tensors.items():
         if value.ndim > 1:
-            stored[key], stored[key + weights.SCALE] = weights.quantise(value)
+            stored[key], stored[key + weights.SCALE] = quantise(value)
         else:
             stored[key] = value
     save(folder, stored)
@@ -188,6 +191,26 @@ def test_eight_bit_weights_come_back_within_half_a_step(
     for key, value in tensors.items():
         step = stored[key + weights.SCALE].max() if value.ndim > 1 else 0
         assert float((state[key] - value).abs().max()) <= 0.51 * float(step)
+
+
+@NEEDS_INT8
+def test_int8_is_loaded_as_strictly(folder: Path, tensors: dict[str, Tensor]) -> None:
+    key = "model.layers.0.mlp.up_proj.weight"
+    stored, scale = quantise(tensors[key])
+    save(folder, tensors)
+    loaded = weights.load(folder, CPU, torch.int8)
+    assert loaded.fingerprint == load(folder).fingerprint
+    assert loaded.model.dtype == torch.float32
+    layer = loaded.model.get_submodule(key.removesuffix(".weight"))
+    step = torch.eye(stored.shape[1]) * 127  # whose bytes are the weight's columns
+    assert_close(layer(step).mT, stored * scale[:, None] * 127)
+    for wrong in (tensors[key][0], tensors[key][:-1]):
+        save(folder, {**tensors, key: wrong.contiguous()})
+        with pytest.raises(CheckpointError, match=rf"{key} is "):
+            weights.load(folder, CPU, torch.int8)
+    save(folder, {name: tensor for name, tensor in tensors.items() if name != key})
+    with pytest.raises(CheckpointError, match=f"missing {key}"):
+        weights.load(folder, CPU, torch.int8)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"{", b"null"])

@@ -19,6 +19,24 @@ documents of a tiny random network: rounding to 1/254 of a key channel's range a
 largest value. Over three networks the largest was 0.0044, the mean 0.0017. Keys with one scale a
 token, the other usual way, are off by up to 0.0085."""
 
+INT8_PRODUCT = 3e-7
+"""Of the largest output: a linear map of bytes against its integers in float64. Sums are exact, two
+scales and a bias round three times."""
+
+INT8_LINEAR = 0.015
+"""Of the largest output: a linear map in int8 against the same in float64, random rows and weights.
+Two roundings to 1/127 of a largest number; at m0's sizes see `off` in benchmarks/results/linear.json."""
+
+INT8_STEPS = 1e-3
+"""Logits of an int8 model by two ways of summing its attention: where a number lies between two steps
+of 1/127, its last bit decides for one of them, and what follows differs by a step. Found: 3e-5 over three
+tiny networks between plain and fused attention, and at most 2e-7 between arrangements of the engine.
+Deeper networks spread it: nano's logits of pages differ by up to 0.026, as much as int8 is off at all."""
+
+INT8_MODEL_LOGIT = 0.05
+"""Logits of an int8 model against float32, which spread by 0.3 to 0.4 over the documents of a tiny random
+network. Over three networks the largest was 0.024, the mean 0.008."""
+
 BF16_ROUNDING = 2**-8
 """Of the largest number: half a step of bfloat16, what is left when all is computed in float32."""
 

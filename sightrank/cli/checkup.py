@@ -77,7 +77,7 @@ def model(ranker: Reranker) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in parameters),
         "bytes": sum(parameter.nbytes for parameter in parameters),
         "device": str(ranker.device),
-        "dtype": str(ranker.dtype).removeprefix("torch."),
+        "dtype": ranker.numbers,
         "vocabulary": len(ranker.encoder.tokenizer),
     }
 

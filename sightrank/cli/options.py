@@ -47,7 +47,8 @@ class ModelOptions:
     dtype: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="float32 or bfloat16. Default: what the checkpoint names."
+            metavar="NAME",
+            help="float32, bfloat16, or on a CPU int8. Default: what the checkpoint names.",
         ),
     ] = None
     max_pixels: Annotated[

@@ -67,7 +67,7 @@ def limits(config: EngineConfig, model: RerankerModel, device: torch.device) -> 
             raise OutOfMemoryError(
                 f"memory_bytes is {config.memory_bytes:,}, the model and what runs it take"
                 f" {fixed:,}.",
-                "Allow more, or load the model in bfloat16.",
+                "Allow more, or load the model in bfloat16 or, on a CPU, in int8.",
             )
     each = token_bytes(model.config, model.dtype)
     tokens = config.batch_tokens

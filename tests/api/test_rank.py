@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
 
@@ -21,7 +22,8 @@ from sightrank.errors import (
     TooLongError,
     UnsupportedInputError,
 )
-from tests.tolerances import ENGINE
+from tests.int8 import NEEDS_INT8
+from tests.tolerances import ENGINE, INT8_MODEL_LOGIT
 
 PICTURE = PIL.Image.new("RGB", (84, 60), "teal")
 PAGE = PIL.Image.new("RGB", (1240, 1754), "white")
@@ -227,8 +229,28 @@ def test_dtypes(checkpoint: Path) -> None:
     for name in documents:
         pair = [("q", name)]
         assert half.score(pair) == pytest.approx(kept.score(pair), abs=0.01)
-    with pytest.raises(OptionError, match=r"float16.*float32, bfloat16"):
+    with pytest.raises(OptionError, match=r"float16.*float32, bfloat16, int8"):
         Reranker.from_pretrained(checkpoint, dtype="float16")
+
+
+@NEEDS_INT8
+def test_int8(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Reranker.from_pretrained(checkpoint, device="cpu")
+    int8 = Reranker.from_pretrained(checkpoint, device="cpu", dtype="int8")
+    assert (int8.numbers, str(int8.dtype)) == ("int8", "torch.float32")
+    assert int8.fingerprint == kept.fingerprint
+    assert int8.engine.settings != kept.engine.settings
+    kinds = [each.facts()["dtype"] for each in (kept, int8)]
+    assert kinds == ["float32", "int8"]
+    assert int8.engine.limits.fixed_bytes < kept.engine.limits.fixed_bytes
+    counts = [sum(p.numel() for p in each.runner.model.parameters()) for each in (kept, int8)]
+    assert counts[0] == counts[1]
+    pairs = [("q", document) for document in ("one", "two", PICTURE)]
+    off = np.array(int8.score(pairs, probabilities=False)) - kept.score(pairs, probabilities=False)
+    assert 0 < np.abs(off).max() <= INT8_MODEL_LOGIT
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with pytest.raises(OptionError, match=r"int8 runs on cpu, not on cuda"):
+        Reranker.from_pretrained(checkpoint, dtype="int8")
 
 
 def test_other_settings_never_meet_another_s_prefixes(checkpoint: Path, ranker: Reranker) -> None:

@@ -19,7 +19,7 @@ from sightrank.engine.indexing import Failures, known
 from sightrank.engine.precision import Precision
 from sightrank.engine.prefix_store import PrefixStore
 from sightrank.inputs.segments import Segment
-from sightrank.reranker import Reranker
+from sightrank.reranker import DTYPES, Reranker
 from sightrank.types import Document, Query
 from tests.tiny import make_checkpoint
 
@@ -96,17 +96,18 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Document]:
 
 
 @pytest.fixture(scope="session")
-def bench(
+def benches(
     checkpoint: Path, documents: dict[str, Document], tmp_path_factory: pytest.TempPathFactory
-) -> Bench:
-    return Bench(checkpoint, "float32", documents, tmp_path_factory.mktemp("float32"))
+) -> dict[str, Bench]:
+    return {
+        dtype: Bench(checkpoint, dtype, documents, tmp_path_factory.mktemp(dtype))
+        for dtype in DTYPES
+    }
 
 
 @pytest.fixture(scope="session")
-def bfloat_bench(
-    checkpoint: Path, documents: dict[str, Document], tmp_path_factory: pytest.TempPathFactory
-) -> Bench:
-    return Bench(checkpoint, "bfloat16", documents, tmp_path_factory.mktemp("bfloat16"))
+def bench(benches: dict[str, Bench]) -> Bench:
+    return benches["float32"]
 
 
 def score(

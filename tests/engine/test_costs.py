@@ -16,6 +16,7 @@ from sightrank.inputs.images import ImagePatches
 from sightrank.inputs.segments import Segment
 from sightrank.types import Document
 from tests.engine.conftest import Bench, indexed
+from tests.int8 import here
 
 README = Path(__file__).parents[2] / "README.md"
 HEADER_BYTES = 1000
@@ -24,9 +25,9 @@ HEADER_BYTES = 1000
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_estimate_is_what_an_index_takes(
-    bench: Bench, bfloat_bench: Bench, precision: Precision
+    benches: dict[str, Bench], precision: Precision
 ) -> None:
-    for each in (bench, bfloat_bench):
+    for each in (bench for dtype, bench in benches.items() if here(dtype)):
         ranker, index = each.ranker(), each.index(precision)
         shape = Shape.of(ranker.config, ranker.dtype)
         documents = each.documents.values()

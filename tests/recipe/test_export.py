@@ -13,7 +13,8 @@ from recipe import export
 from sightrank import Document, Reranker
 from sightrank.config import ModelConfig
 from sightrank.model.multimodal import RerankerModel
-from sightrank.weights import INDEX, dequantise, load, quantise
+from sightrank.model.quantize import dequantise, quantise
+from sightrank.weights import INDEX, load
 
 
 @pytest.fixture
