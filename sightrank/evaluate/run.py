@@ -19,9 +19,6 @@ from sightrank.evaluate.metrics import PerQuery, average, measure
 from sightrank.evaluate.trec import Run, best_first, read_run
 from sightrank.types import Document, Query, Text
 
-BLOCK = 128
-"""Documents read and scored at once, with all their queries: bounds what pages take of memory."""
-
 Progress = Callable[[int, int], None]
 
 
@@ -145,26 +142,15 @@ def _score(scorer: Scorer, task: Task, progress: Progress | None) -> dict[tuple[
         for key in scores:
             askers.setdefault(key, []).append(query)
     scored = [key for key in askers if not _is_blank(task.dataset.documents[key])]
-    total = sum(len(askers[key]) for key in scored)
-    logits: dict[tuple[str, str], float] = {}
-    for start in range(0, len(scored), BLOCK):
-        block = {key: askers[key] for key in scored[start : start + BLOCK]}
-        logits |= _score_block(scorer, task.dataset, block, _shifted(progress, len(logits), total))
-    return logits
-
-
-def _score_block(
-    scorer: Scorer, dataset: Dataset, askers: dict[str, list[str]], progress: Progress | None
-) -> dict[tuple[str, str], float]:
-    keys = list(askers)
-    queries = list(dict.fromkeys(query for key in keys for query in askers[key]))
+    names = [(query, key) for key in scored for query in askers[key]]
+    queries = list(dict.fromkeys(query for query, _ in names))
     place = {query: index for index, query in enumerate(queries)}
-    names = [(query, key) for key in keys for query in askers[key]]
-    pairs = [(place[query], at) for at, key in enumerate(keys) for query in askers[key]]
+    dataset = task.dataset
+    # The scorer reads the documents piece by piece, as its memory allows.
     values = scorer.score_matrix(
         [dataset.queries[query] for query in queries],
-        [dataset.documents[key] for key in keys],
-        pairs,
+        [dataset.documents[key] for key in scored],
+        [(place[query], at) for at, key in enumerate(scored) for query in askers[key]],
         progress=progress,
     )
     if (broken := np.flatnonzero(~np.isfinite(values))).size:
@@ -175,13 +161,6 @@ def _score_block(
             "Try --dtype float32.",
         )
     return dict(zip(names, values.tolist(), strict=True))
-
-
-def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
-    """Progress of a part as progress of the whole."""
-    if progress is None:
-        return None
-    return lambda part, _: progress(done + part, total)
 
 
 def _is_blank(document: Document) -> bool:
