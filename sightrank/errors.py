@@ -103,5 +103,11 @@ class OutOfMemoryError(SightrankError):
     status = 507
 
 
+class PeerError(SightrankError):
+    """A reranking service that cannot be reached, refuses, or answers something else than scores."""
+
+    status = 502
+
+
 class DamageWarning(UserWarning):
     """Part of an index is not as it was written: it is made again or left out, never used."""

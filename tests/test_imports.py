@@ -24,7 +24,7 @@ ARROWS = {
     "engine": VOCABULARY | {"inputs", "model"},
     "reranker": VOCABULARY | {"inputs", "model", "weights", "engine"},
     "analysis": VOCABULARY | {"reranker", "model"},
-    "evaluate": VOCABULARY | {"reranker", "analysis"},
+    "evaluate": VOCABULARY | {"inputs", "reranker", "analysis"},
     "serve": VOCABULARY | {"reranker", "analysis"},
     "integrations": VOCABULARY | {"reranker", "analysis"},
     "train": VOCABULARY | {"inputs", "model", "weights"},

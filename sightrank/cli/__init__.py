@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from sightrank._version import VERSION
+from sightrank.cli.compare import ManySets, compare
 from sightrank.cli.doctor import doctor
 from sightrank.cli.evaluate import evaluate
 from sightrank.cli.index import index
@@ -31,6 +32,7 @@ app.command()(rank)
 app.command()(index)
 app.command()(doctor)
 app.command()(evaluate)
+app.command(cls=ManySets)(compare)
 
 
 def _version(asked: bool) -> None:

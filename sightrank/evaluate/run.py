@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +25,10 @@ Progress = Callable[[int, int], None]
 class Scorer(Protocol):
     """What evaluation needs of a model."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
 
     def score_matrix(
         self,
@@ -56,6 +59,16 @@ class Task:
     def depth(self) -> int:
         """Most candidates that a query has."""
         return max((len(scores) for scores in self.candidates.values()), default=0)
+
+    @property
+    def num_pairs(self) -> int:
+        """Candidates of all queries together."""
+        return sum(len(scores) for scores in self.candidates.values())
+
+    def cut(self, depth: int) -> Task:
+        """The same set with only the `depth` best candidates of each query."""
+        kept = {query: best_first(found, depth) for query, found in self.candidates.items()}
+        return replace(self, candidates=kept)
 
 
 @dataclass(frozen=True)
@@ -113,8 +126,7 @@ def prepare(
     # The whole set, so that a line about a query not chosen is no error.
     found = read_run(folder / run if (folder / run).exists() else Path(run), dataset)
     chosen = dataset.first(max_queries)
-    kept = {query: best_first(found[query], depth) for query in chosen.grades if query in found}
-    return Task(chosen, kept)
+    return Task(chosen, {key: found[key] for key in chosen.grades if key in found}).cut(depth)
 
 
 def rerank(scorer: Scorer, task: Task, progress: Progress | None = None) -> Result:
