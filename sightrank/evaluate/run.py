@@ -153,7 +153,7 @@ def _score(scorer: Scorer, task: Task, progress: Progress | None) -> dict[tuple[
     for query, scores in task.candidates.items():
         for key in scores:
             askers.setdefault(key, []).append(query)
-    scored = [key for key in askers if not _is_blank(task.dataset.documents[key])]
+    scored = [key for key in askers if not is_blank(task.dataset.documents[key])]
     names = [(query, key) for key in scored for query in askers[key]]
     queries = list(dict.fromkeys(query for query, _ in names))
     place = {query: index for index, query in enumerate(queries)}
@@ -175,6 +175,7 @@ def _score(scorer: Scorer, task: Task, progress: Progress | None) -> dict[tuple[
     return dict(zip(names, values.tolist(), strict=True))
 
 
-def _is_blank(document: Document) -> bool:
+def is_blank(document: Document) -> bool:
+    """Whether it is text without content, which no model scores."""
     only_text = all(isinstance(part, Text) for part in document.parts)
     return only_text and not text_of(document).strip()
