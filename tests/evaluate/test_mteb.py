@@ -12,12 +12,10 @@ import pytest
 
 from sightrank.errors import InputError, MissingExtraError, OptionError
 from sightrank.evaluate.mteb import UNSCORED, MtebReranker, require_mteb
+from sightrank.evaluate.suite_data import get_tasks
 from sightrank.reranker import Reranker
+from tests.evaluate import hub
 
-pytestmark = [  # of mteb and what it imports
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-]
 ABOUT: dict[str, Any] = {"task_metadata": None, "hf_split": "test", "hf_subset": "default"}
 
 
@@ -116,3 +114,20 @@ def test_without_mteb_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "mteb", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sightrank\[suites\]'"):
         require_mteb()
+
+
+def test_mteb_evaluates_it_from_its_own_entry(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+    import mteb
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    configs = hub.texts("dev", "de-") | hub.ranked("dev", "de-", ("dogs", "birds", "cats"))
+    hub.write_repository(tmp_path / "mteb/MIRACLReranking", configs)
+    (task,) = get_tasks("MIRACLReranking", tmp_path, ("de",))
+    model = MtebReranker(Reranker.from_pretrained(checkpoint))
+    results = mteb.evaluate(model, task, cache=None, show_progress_bar=False)
+    (scores,) = results.task_results[0].scores["dev"]
+    assert scores["hf_subset"] == "de"
+    assert 0.5 <= scores["ndcg_at_10"] <= 1  # three candidates, one of them right

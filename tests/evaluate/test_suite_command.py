@@ -16,11 +16,6 @@ from sightrank.cli.suite import SuiteRequest, run_suite_command
 from sightrank.errors import DataUnavailableError, OptionError
 from tests.evaluate import hub
 
-pytestmark = [  # of mteb and what it imports
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-]
-
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -19,11 +19,6 @@ from sightrank.evaluate.suites import suite_named, suites
 from sightrank.types import Document, Image, Query
 from tests.evaluate import hub
 
-# mteb and what it imports say what they will change one day; nothing of it is ours to repair.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-]
 SECOND_AND_THIRD = pytest.approx((1 / np.log2(3) + 1 / np.log2(4)) / 2, abs=1e-5)
 """nDCG of the candidates as they came; mteb rounds to five digits."""
 
