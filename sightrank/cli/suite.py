@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ def run_suite_command(request: SuiteRequest, load: Callable[[], Scorer]) -> None
         )
     for name in choice.names:
         get_tasks(name, request.data, request.subsets)  # what is missing is named before the work
+    _quiet()
     scorer, reports = load(), []
     with options.progress_bar(suite.name) as progress:
         for report in run_suite(scorer, choice, progress):
@@ -67,6 +69,17 @@ def run_suite_command(request: SuiteRequest, load: Callable[[], Scorer]) -> None
         print_json(whole)
     else:
         _print(whole)
+
+
+def _quiet() -> None:
+    """Let other packages draw their bars at a terminal alone, and not report each retry."""
+    import logging
+
+    import datasets
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
 
 
 def _shown(name: str) -> Any:
@@ -109,7 +122,7 @@ def _print(report: dict[str, Any]) -> None:
         said = (
             f"jina-reranker-m0, as published: {figure['value']} ({protocol}). {figure['source']}."
         )
-        console.print(said, highlight=False, markup=False)
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
     console.print(f"Not known: {report['unknown']}", style="dim", highlight=False, markup=False)
 
 

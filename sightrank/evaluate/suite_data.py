@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ def get_tasks(
     """
     mteb = require_mteb()
     whole = mteb.get_task(name)
-    parts = list(getattr(whole, "tasks", None) or [whole])
+    # Copies: mteb holds the parts of a task once for the whole process.
+    parts = [copy(task) for task in getattr(whole, "tasks", None) or [whole]]
     for task in parts:
         if subsets is not None:
             kept = [subset for subset in task.hf_subsets if subset in subsets]
@@ -45,9 +47,11 @@ def load_task(task: Any) -> None:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataUnavailableError(
             f"The data of {name} ({path}) cannot be had: {reason}",
-            "Where there is a network: " + fetch_command(task, Path("DATA"))
-            + "; then use --data DATA. Data in HF_HOME are found without it.",
-        ) from error  # fmt: skip
+            "Fetch the folder again: it is a copy of the hub's repository."
+            if Path(path).is_absolute()
+            else f"Where there is a network: {fetch_command(task, Path('DATA'))}; then use --data"
+            " DATA. Data in HF_HOME are found without it.",
+        ) from error
 
 
 def fetch_command(task: Any, data: Path) -> str:

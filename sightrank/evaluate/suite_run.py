@@ -90,6 +90,7 @@ def _reranking(model: MtebReranker, name: str, choice: Choice) -> dict[str, Any]
     for task in get_tasks(name, choice.data, choice.subsets):
         load_task(task)
         parts += [_subset(model, task, subset, choice, depth) for subset in task.hf_subsets]
+        task.unload_data()
     scores = [part["metrics"][choice.suite.metric] for part in parts]
     before = [part["first_stage"][choice.suite.metric] for part in parts]
     return {

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sightrank.errors import DataUnavailableError, InputError, OptionError
 from sightrank.evaluate.datasets import text_of
+from sightrank.evaluate.suite_data import get_tasks
 from sightrank.evaluate.suite_run import Choice, run_suite, total
 from sightrank.evaluate.suites import suite_named, suites
 from sightrank.types import Document, Image, Query
@@ -121,6 +122,25 @@ def test_beir_from_bm25(tmp_path: Path) -> None:
     assert not report["complete"]
     assert report["published"][0]["value"] == 58.95
     json.dumps(report)
+
+
+def test_a_task_of_several_parts_is_one_task(tmp_path: Path) -> None:
+    """CQADupstack: twelve repositories, each read by its own class, and one mean."""
+    parts = get_tasks("CQADupstackRetrieval")
+    assert len(parts) == 12
+    for number, part in enumerate(parts):
+        configs = hub.texts("test", corpus="corpus", queries="queries")
+        if number < 3:  # the right document is one that no word leads to
+            configs["default"]["test"] = [{"query-id": "q2", "corpus-id": "birds", "score": 1}]
+            configs["corpus"]["corpus"][2]["text"] = "swans"
+        hub.write_repository(tmp_path / part.metadata.dataset["path"], configs)
+    report = ran("beir", Reader(), data=tmp_path, tasks=("CQADupstackRetrieval",))
+    (task,) = report["tasks"]
+    assert [each["name"] for each in task["subsets"]] == [part.metadata.name for part in parts]
+    assert report["score"] == 9 / 12
+    # The parts that mteb shares are as they were.
+    assert parts[0].metadata.dataset["path"].startswith("mteb/")
+    assert get_tasks("CQADupstackRetrieval")[0].metadata.dataset == parts[0].metadata.dataset
 
 
 def test_a_query_that_is_a_document_does_not_find_itself(tmp_path: Path) -> None:
