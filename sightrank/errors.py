@@ -103,5 +103,17 @@ class OutOfMemoryError(SightrankError):
     status = 507
 
 
+class PeerError(SightrankError):
+    """A reranking service that cannot be reached, refuses, or answers something else than scores."""
+
+    status = 502
+
+
+class DataUnavailableError(SightrankError):
+    """A public set that is neither on this machine nor to be had from its hub."""
+
+    status = 503
+
+
 class DamageWarning(UserWarning):
     """Part of an index is not as it was written: it is made again or left out, never used."""

@@ -296,6 +296,10 @@ class Reranker:
         other.engine.settings = other._settings()
         return other
 
+    def forget(self) -> None:
+        """Drop what memory holds of documents: the next request is as slow as a first one."""
+        self.engine.cache.clear()
+
     def _settings(self) -> str:
         return f"{self.fingerprint}/torch.{self.numbers}/{self.encoder.settings()}"
 

@@ -24,7 +24,7 @@ ARROWS = {
     "engine": VOCABULARY | {"inputs", "model"},
     "reranker": VOCABULARY | {"inputs", "model", "weights", "engine", "analysis"},
     "analysis": VOCABULARY | {"inputs", "engine", "reranker", "model"},
-    "evaluate": VOCABULARY | {"reranker", "analysis"},
+    "evaluate": VOCABULARY | {"inputs", "reranker", "analysis"},
     "serve": VOCABULARY | {"reranker", "analysis"},
     "integrations": VOCABULARY | {"reranker", "analysis"},
     "train": VOCABULARY | {"inputs", "model", "weights"},

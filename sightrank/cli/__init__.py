@@ -11,6 +11,7 @@ import typer
 
 from sightrank._version import VERSION
 from sightrank.cli.calibrate import calibrate
+from sightrank.cli.compare import ManySets, compare
 from sightrank.cli.dedup import dedup
 from sightrank.cli.doctor import doctor
 from sightrank.cli.evaluate import evaluate
@@ -37,6 +38,7 @@ app.command()(doctor)
 app.command()(evaluate)
 app.command()(calibrate)
 app.command()(dedup)
+app.command(cls=ManySets)(compare)
 
 
 def _version(asked: bool) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from sightrank.cli import options
 from sightrank.cli.output import print_json, printable
+from sightrank.cli.suite import SuiteRequest, run_suite_command
 from sightrank.errors import OptionError
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ class Request:
 @options.model_options
 def evaluate(
     folders: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(metavar="DIR...", help="Folders with corpus.jsonl, queries.jsonl, qrels."),
-    ],
+    ] = None,
     run: Annotated[
         str | None,
         typer.Option(
@@ -50,17 +51,44 @@ def evaluate(
         typer.Option(metavar="DIR", help="Where the corpus's PDFs and images are. Default: DIR."),
     ] = None,
     depth: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Best candidates of a query that are reranked.")
-    ] = 100,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Best candidates of a query that are reranked. Default: 100, or the suite's.",
+        ),
+    ] = None,
     max_queries: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Only the first N graded queries.")
     ] = None,
     per_query: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write each query's metrics as JSON lines.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write each query's metrics, of a suite each task's, as JSON lines.",
+        ),
     ] = None,
     trec_out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the reranked run of one DIR.")
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A public suite, such as beir, in place of DIR."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where a suite's repositories were fetched to."),
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Of a suite only these tasks.")
+    ] = None,
+    subsets: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Of a suite only these, such as languages."),
+    ] = None,
+    show: Annotated[
+        str, typer.Option(metavar="WHAT", help="Of a suite's documents: image, text or both.")
+    ] = "image",
     model: options.ModelOptions = options.NANO,
     as_json: options.Json = False,
 ) -> None:
@@ -71,6 +99,8 @@ def evaluate(
     sightrank evaluate sets/cranfield --run run.bm25.trec --depth 50
     sightrank evaluate sets/pages-en-en --run run.random.trec --files pdf/ --json
     sightrank evaluate sets/* --per-query queries.jsonl
+    sightrank evaluate --suite beir --tasks SciFact,NFCorpus
+    sightrank evaluate --suite vidore-v1 --data fetched/ --run runs/
 
     A set is a folder in BEIR's layout, or with qrels.tsv without titles in
     place of qrels/test.tsv. Documents are {"_id", "text"}, {"_id", "image"}
@@ -87,8 +117,30 @@ def evaluate(
     sightrank evaluate sets/pages-en-en --run run.random.trec \\
       --files unpacked/usr/share/debian-reference
     """
-    request = Request(tuple(folders), run, files, depth, max_queries, per_query, trec_out, as_json)
+    if suite is not None:
+        if folders or files or max_queries or trec_out:
+            raise OptionError(
+                "--suite goes with neither DIR, --files, --max-queries nor --trec-out.",
+                "Evaluate one or the other.",
+            )
+        asked = SuiteRequest(
+            suite, data, Path(run) if run else None, _names(tasks), _names(subsets), depth, show,
+            per_query, as_json,
+        )  # fmt: skip
+        run_suite_command(asked, model.load)
+        return
+    if not folders:
+        raise OptionError("There is nothing to evaluate.", "Give a folder, or --suite NAME.")
+    if data or tasks or subsets:
+        raise OptionError("--data, --tasks and --subsets belong to --suite.", "Add --suite NAME.")
+    request = Request(
+        tuple(folders), run, files, depth or 100, max_queries, per_query, trec_out, as_json
+    )
     run_evaluation(request, model.load)
+
+
+def _names(given: str | None) -> tuple[str, ...] | None:
+    return tuple(given.split(",")) if given else None
 
 
 def run_evaluation(request: Request, load: Callable[[], Scorer]) -> None:

@@ -131,6 +131,13 @@ def parse_bytes(size: str) -> int:
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
+def whole_number(given: str, name: str) -> int:
+    """`given` as a number from 1. Raises OptionError naming the option."""
+    if not given.strip().isascii() or not given.strip().isdigit() or int(given) < 1:
+        raise OptionError(f"{name} has {given!r}.", "Write whole numbers from 1, as in 10,20,50.")
+    return int(given)
+
+
 def announce(ranker: object, documents: Sequence[Document]) -> None:
     """Before long work, where somebody watches: say what it is and what memory it will take."""
     if len(documents) < MANY or not sys.stderr.isatty():

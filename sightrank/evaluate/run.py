@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,16 +19,16 @@ from sightrank.evaluate.metrics import PerQuery, average, measure
 from sightrank.evaluate.trec import Run, best_first, read_run
 from sightrank.types import Document, Query, Text
 
-BLOCK = 128
-"""Documents read and scored at once, with all their queries: bounds what pages take of memory."""
-
 Progress = Callable[[int, int], None]
 
 
 class Scorer(Protocol):
     """What evaluation needs of a model."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
 
     def score_matrix(
         self,
@@ -59,6 +59,16 @@ class Task:
     def depth(self) -> int:
         """Most candidates that a query has."""
         return max((len(scores) for scores in self.candidates.values()), default=0)
+
+    @property
+    def num_pairs(self) -> int:
+        """Candidates of all queries together."""
+        return sum(len(scores) for scores in self.candidates.values())
+
+    def cut(self, depth: int) -> Task:
+        """The same set with only the `depth` best candidates of each query."""
+        kept = {query: best_first(found, depth) for query, found in self.candidates.items()}
+        return replace(self, candidates=kept)
 
 
 @dataclass(frozen=True)
@@ -116,8 +126,7 @@ def prepare(
     # The whole set, so that a line about a query not chosen is no error.
     found = read_run(folder / run if (folder / run).exists() else Path(run), dataset)
     chosen = dataset.first(max_queries)
-    kept = {query: best_first(found[query], depth) for query in chosen.grades if query in found}
-    return Task(chosen, kept)
+    return Task(chosen, {key: found[key] for key in chosen.grades if key in found}).cut(depth)
 
 
 def rerank(scorer: Scorer, task: Task, progress: Progress | None = None) -> Result:
@@ -144,27 +153,16 @@ def _score(scorer: Scorer, task: Task, progress: Progress | None) -> dict[tuple[
     for query, scores in task.candidates.items():
         for key in scores:
             askers.setdefault(key, []).append(query)
-    scored = [key for key in askers if not _is_blank(task.dataset.documents[key])]
-    total = sum(len(askers[key]) for key in scored)
-    logits: dict[tuple[str, str], float] = {}
-    for start in range(0, len(scored), BLOCK):
-        block = {key: askers[key] for key in scored[start : start + BLOCK]}
-        logits |= _score_block(scorer, task.dataset, block, _shifted(progress, len(logits), total))
-    return logits
-
-
-def _score_block(
-    scorer: Scorer, dataset: Dataset, askers: dict[str, list[str]], progress: Progress | None
-) -> dict[tuple[str, str], float]:
-    keys = list(askers)
-    queries = list(dict.fromkeys(query for key in keys for query in askers[key]))
+    scored = [key for key in askers if not is_blank(task.dataset.documents[key])]
+    names = [(query, key) for key in scored for query in askers[key]]
+    queries = list(dict.fromkeys(query for query, _ in names))
     place = {query: index for index, query in enumerate(queries)}
-    names = [(query, key) for key in keys for query in askers[key]]
-    pairs = [(place[query], at) for at, key in enumerate(keys) for query in askers[key]]
+    dataset = task.dataset
+    # The scorer reads the documents piece by piece, as its memory allows.
     values = scorer.score_matrix(
         [dataset.queries[query] for query in queries],
-        [dataset.documents[key] for key in keys],
-        pairs,
+        [dataset.documents[key] for key in scored],
+        [(place[query], at) for at, key in enumerate(scored) for query in askers[key]],
         progress=progress,
     )
     if (broken := np.flatnonzero(~np.isfinite(values))).size:
@@ -177,13 +175,7 @@ def _score_block(
     return dict(zip(names, values.tolist(), strict=True))
 
 
-def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
-    """Progress of a part as progress of the whole."""
-    if progress is None:
-        return None
-    return lambda part, _: progress(done + part, total)
-
-
-def _is_blank(document: Document) -> bool:
+def is_blank(document: Document) -> bool:
+    """Whether it is text without content, which no model scores."""
     only_text = all(isinstance(part, Text) for part in document.parts)
     return only_text and not text_of(document).strip()

@@ -75,13 +75,13 @@ def test_mistakes_are_found_before_a_model_is_loaded(make_set: MakeSet, tmp_path
 
 
 def test_the_command_line(make_set: MakeSet, scorer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
+    asked: list[options.ModelOptions] = []
 
-    def load(*given: object) -> Any:
-        asked.extend(given)
+    def load(given: options.ModelOptions) -> Any:
+        asked.append(given)
         return scorer
 
-    monkeypatch.setattr(options, "load", load)
+    monkeypatch.setattr(options.ModelOptions, "load", load)
     app = typer.Typer()
     app.command()(evaluate)
     arguments = f"{make_set()} --run run.trec --depth 2 --max-queries 1 --max-pixels 5000 --json"
@@ -89,7 +89,7 @@ def test_the_command_line(make_set: MakeSet, scorer: Any, monkeypatch: pytest.Mo
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert (report["queries"], report["depth"]) == (1, 2)
-    assert asked == [None, None, None, 5000, None, None]
+    assert asked == [options.ModelOptions(max_pixels=5000)]
 
 
 def test_evaluation_loads_no_torch() -> None:

@@ -38,6 +38,28 @@ def test_equal_to_pytrec_eval(
         assert row == pytest.approx(expected, abs=1e-9)
 
 
+RUNS = st.dictionaries(QUERIES, st.dictionaries(DOCUMENTS, st.integers(0, 3), max_size=25))
+
+
+@given(GRADES, RUNS)
+def test_equal_to_pytrec_eval_on_runs_full_of_ties(
+    grades: dict[str, dict[str, int]], tied: dict[str, dict[str, int]]
+) -> None:
+    """trec_eval puts equal scores in falling order of id; a run in that order has its metrics."""
+    run = {
+        query: {key: float(score) for key, score in sorted(
+            scores.items(), key=lambda item: (item[1], item[0]), reverse=True)}
+        for query, scores in tied.items()
+    }  # fmt: skip
+    names = {"ndcg_cut_10": "ndcg@10", "ndcg_cut_5": "ndcg@5", "recall_10": "recall@10"}
+    whole = pytrec_eval.RelevanceEvaluator(grades, {"ndcg_cut", "recall"}).evaluate(run)
+    ours = measure(grades, run)
+    for query in grades:
+        for theirs, name in names.items():
+            expected = whole.get(query, {}).get(theirs, 0.0)
+            assert ours[query][name] == pytest.approx(expected, abs=1e-9)
+
+
 def test_ties_keep_the_order_of_the_run() -> None:
     grades = {"q": {"m": 1}}
     assert measure(grades, {"q": {"m": 1.0, "z": 1.0, "a": 1.0}})["q"]["mrr@10"] == 1

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
+from sightrank.config import InputConfig
 from sightrank.errors import SightrankError
-from sightrank.evaluate import run as module
 from sightrank.evaluate.run import prepare, rerank
+from sightrank.reranker import Reranker
 
 MakeSet = Callable[..., Path]
 
@@ -59,18 +62,47 @@ def test_equal_scores_keep_the_order_of_the_first_stage(make_set: MakeSet, score
     assert result.per_query["q1"]["mrr@10"] == 1
 
 
-def test_every_document_is_scored_once_in_blocks(
-    make_set: MakeSet, scorer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = rerank(scorer, prepare(make_set(), "run.trec"))
-    assert len(scorer.documents) == 3
-    monkeypatch.setattr(module, "BLOCK", 2)
+def test_every_document_is_scored_once_for_all_its_queries(make_set: MakeSet, scorer: Any) -> None:
     seen: list[tuple[int, int]] = []
-    cut = rerank(scorer, whole.task, lambda done, total: seen.append((done, total)))
-    assert cut.run == whole.run
-    assert len(scorer.documents) == 6
-    assert scorer.pairs == 10
-    assert seen == [(3, 5), (5, 5)]
+    task = prepare(make_set(), "run.trec")
+    rerank(scorer, task, lambda done, total: seen.append((done, total)))
+    assert [document.name for document in scorer.documents] == ["d1", "d2", "d3"]
+    assert scorer.pairs == 5
+    assert seen == [(5, 5)]
+
+
+def test_pages_are_read_in_windows_within_a_budget(
+    tmp_path: Path, make_set: MakeSet, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More pages than fit at once are never in memory together, and nothing changes but that."""
+    ranker = Reranker.from_pretrained(checkpoint, inputs=InputConfig(max_pixels=56 * 56))
+    names = [f"d{number}" for number in range(8)]
+    for number, name in enumerate(names):
+        PIL.Image.new("RGB", (64, 64), (number * 30, 0, 0)).save(tmp_path / f"{name}.png")
+    folder = make_set(
+        corpus=[{"_id": name, "image": f"{name}.png"} for name in names],
+        queries=[{"_id": "q1", "text": "red"}, {"_id": "q2", "text": "black"}],
+        qrels="q1\td7\t1\nq2\td0\t1\n",
+        run="".join(f"{q} Q0 {name} 1 1 x\n" for q in ("q1", "q2") for name in names),
+    )
+    task = prepare(folder, "run.trec", tmp_path)
+    whole = rerank(ranker, task)
+    ranker.engine.cache.clear()
+    ranker.engine.limits = replace(ranker.engine.limits, waiting_bytes=1)
+    sizes: list[int] = []
+    score = ranker.engine.score
+
+    def watched(documents: Any, *given: Any) -> Any:
+        sizes.append(len(documents))
+        return score(documents, *given)
+
+    monkeypatch.setattr(ranker.engine, "score", watched)
+    seen: list[int] = []
+    cut = rerank(ranker, task, lambda done, _: seen.append(done))
+    assert sizes == [1] * 8
+    assert seen == [2 * number for number in range(1, 9)]
+    for query in ("q1", "q2"):
+        assert cut.run[query] == pytest.approx(whole.run[query], abs=1e-4)
 
 
 def test_depth_and_the_number_of_queries(make_set: MakeSet, scorer: Any) -> None:
