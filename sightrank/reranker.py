@@ -24,11 +24,10 @@ from sightrank.engine.memory import Expected, expect
 from sightrank.engine.precision import Precision, Shape
 from sightrank.engine.reading import Reader, score_all
 from sightrank.engine.runner import Runner
-from sightrank.errors import CheckpointError, OptionError
+from sightrank.errors import OptionError
 from sightrank.inputs.load import FileLimits
 from sightrank.inputs.pairs import released_pairs
-from sightrank.inputs.segments import Encoder, SpecialIds
-from sightrank.inputs.tokenizer import Tokenizer
+from sightrank.inputs.segments import Encoder
 from sightrank.types import Document, Query, RankedDocument, Ranking
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -48,14 +47,7 @@ class Reranker:
         self.name, self.fingerprint = checkpoint.name, checkpoint.fingerprint
         self.config: ModelConfig = checkpoint.config
         self.device, self.dtype = device, checkpoint.model.dtype
-        tokenizer = Tokenizer.from_file(checkpoint.folder / "tokenizer.json")
-        if len(tokenizer) > self.config.vocab_size:
-            raise CheckpointError(
-                f"{checkpoint.folder}: tokenizer.json has {len(tokenizer)} tokens, the model embeds"
-                f" {self.config.vocab_size}.",
-                "Fetch the checkpoint again.",
-            )
-        self.encoder = Encoder(tokenizer, SpecialIds.of(self.config), inputs, limits)
+        self.encoder = Encoder.from_folder(checkpoint.folder, self.config, inputs, limits)
         self.runner = Runner(checkpoint.model, device)
         self.engine = Engine(self.runner, engine or EngineConfig(), self._settings())
 
