@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sightrank.config import ModelConfig
 from sightrank.errors import CheckpointError, HubUnavailableError, MissingExtraError
-from sightrank.model.multimodal import RerankerModel
+from sightrank.model.multimodal import RerankerModel, fresh_head
 
 NANO = Path(__file__).parent / "nano"
 M0 = "jinaai/jina-reranker-m0"
@@ -42,12 +42,20 @@ class Checkpoint:
     model: RerankerModel
     fingerprint: str
     """sha256 (hex) of the configuration, and of every tensor's name, dtype, shape and bytes."""
+    fresh_head: bool = False
+    """The folder had no score head, and one with random weights was put on."""
 
 
-def load(name: str | Path | None, device: torch.device, dtype: torch.dtype | None) -> Checkpoint:
+def load(
+    name: str | Path | None,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    head_seed: int | None = None,
+) -> Checkpoint:
     """Load nano (None), a folder, or a hub id, strictly, in evaluation mode.
 
-    `dtype` None keeps the one the configuration names. Raises CheckpointError.
+    `dtype` None keeps the one the configuration names. With `head_seed` a checkpoint without any
+    score head, such as Qwen2-VL-2B-Instruct, gets one of random weights. Raises CheckpointError.
     """
     folder = locate(name)
     config = ModelConfig.from_file(folder / "config.json")
@@ -60,11 +68,17 @@ def load(name: str | Path | None, device: torch.device, dtype: torch.dtype | Non
         if key in tensors:
             raise CheckpointError(f"{folder} holds {key} twice.", "Remove the stale shard.")
         tensors[key] = tensor.to(device=device, dtype=target)
+    fresh = head_seed is not None and not any(key.startswith("score.") for key in tensors)
+    if fresh and head_seed is not None:
+        head = fresh_head(config.hidden_size, config.logit_bias, head_seed)
+        tensors |= {
+            f"score.{key}": tensor.to(device=device, dtype=target) for key, tensor in head.items()
+        }
     _check_complete(folder, model, tensors)
     model.load_state_dict(tensors, assign=True)
     model.requires_grad_(False).eval()
     label = "nano" if name is None else str(name)
-    return Checkpoint(label, folder, config, model, digest.hexdigest())
+    return Checkpoint(label, folder, config, model, digest.hexdigest(), fresh)
 
 
 def locate(name: str | Path | None) -> Path:

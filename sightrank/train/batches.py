@@ -147,7 +147,7 @@ def _pack(
 
 def _grid(rows: Sequence[Sequence[float]], width: int) -> Tensor:
     """Rows padded with 0 at the right, (rows, width)."""
-    return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows], dtype=torch.float64)
+    return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows], dtype=torch.float32)
 
 
 def _teacher(groups: Sequence[Group], width: int) -> Tensor | None:
