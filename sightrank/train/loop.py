@@ -239,7 +239,7 @@ class Training:
             )
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            self.record.rewind(step)
+            self.record.rewind(step if state is not None or stage.first else -1)
         return step
 
 
