@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from sightrank.errors import OptionError
@@ -21,7 +23,8 @@ def make_accelerator(settings: Settings) -> Accelerator:
         )
     unused = DistributedDataParallelKwargs(find_unused_parameters=model.vision or model.merger)
     accelerator = Accelerator(
-        cpu=section.device == "cpu",
+        # Without a GPU accelerate has to be told, or every process would train alone.
+        cpu=section.device == "cpu" or torch.accelerator.current_accelerator() is None,
         mixed_precision="bf16" if section.precision == "bfloat16" else "no",
         fsdp_plugin=plugin,
         kwargs_handlers=[unused],
@@ -33,3 +36,9 @@ def make_accelerator(settings: Settings) -> Accelerator:
             "It must be a multiple of their number: that many batches make a step.",
         )
     return accelerator
+
+
+def release(accelerator: Accelerator) -> None:
+    """End what the processes shared, so that this one may train again with other settings."""
+    accelerator.end_training()
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from sightrank.train.batches import Batch
 from sightrank.train.data import Checked, check
 from sightrank.train.export import export
 from sightrank.train.feed import feed, seed_dropout, validation
-from sightrank.train.launch import make_accelerator
+from sightrank.train.launch import make_accelerator, release
 from sightrank.train.needs import needs
 from sightrank.train.packed import PairScorer
 from sightrank.train.record import Record
@@ -54,8 +55,17 @@ class Finished:
 
 def train(settings: Settings, say: Say, progress: Progress | None = None) -> Finished:
     """Check the data, train what is left to train, write the result. Raises SightrankError."""
-    started = time.monotonic()
     accelerator = make_accelerator(settings)
+    try:
+        return _train(settings, accelerator, say, progress)
+    finally:
+        release(accelerator)
+
+
+def _train(
+    settings: Settings, accelerator: Accelerator, say: Say, progress: Progress | None
+) -> Finished:
+    started = time.monotonic()
     checked = _check(settings, accelerator, say)
     record = Record(Path(settings.train.to))
     checkpoint = start(settings)
@@ -68,15 +78,13 @@ def train(settings: Settings, say: Say, progress: Progress | None = None) -> Fin
     if record.finished is None:
         training = Training(settings, checkpoint, accelerator, record, progress)
         for stage in stages(settings):
-            if not (record.folder / f"{stage.name}.pt").exists():
+            if not record.has(stage.name):
                 training.run(stage)
         if accelerator.is_main_process:
             export(settings, record.result("main"), record.result("head"))
             record.plot()
             record.finish({**facts, "result": _result(record, started)})
-            record.close()
         accelerator.wait_for_everyone()
-    accelerator.end_training()
     result = (record.finished or {})["result"]
     return Finished(Path(settings.train.to), **result, fresh_head=checkpoint.fresh_head)
 
@@ -119,6 +127,11 @@ class Training:
         if self.accelerator.is_main_process:
             self.record.save_result(stage.name, trained)
         self.accelerator.wait_for_everyone()
+        # Nothing of this stage may outlive it: the next one needs its memory, and what holds on to a
+        # process group at the interpreter's end can make that wait for ever.
+        del batches
+        scorer, optimizer = self.accelerator.free_memory(scorer, optimizer)
+        gc.collect()
 
     def _placed(self, stage: Stage, prepared: Prepared) -> tuple[nn.Module, torch.optim.Optimizer]:
         section = self.settings.model

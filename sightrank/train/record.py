@@ -51,6 +51,7 @@ class Record:
 
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the facts again with what is known at the end; the states are not needed any more."""
+        self.close()
         _replace(
             self.folder / RUN, json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n"
         )
@@ -82,10 +83,14 @@ class Record:
         """What a whole stage trained."""
         _save(trained, self.folder / f"{stage}.pt")
 
+    def has(self, stage: str) -> bool:
+        """Whether a stage has ended."""
+        return (self.folder / f"{stage}.pt").exists()
+
     def result(self, stage: str) -> State | None:
         """What a stage trained, if it has ended."""
         path = self.folder / f"{stage}.pt"
-        return read_state(path) if path.exists() else None
+        return read_state(path) if self.has(stage) else None
 
     # Log
 
