@@ -28,11 +28,10 @@ from sightrank.engine.memory import Expected, expect
 from sightrank.engine.precision import Precision, Shape
 from sightrank.engine.reading import Reader, score_all
 from sightrank.engine.runner import Runner
-from sightrank.errors import CheckpointError, OptionError
+from sightrank.errors import OptionError
 from sightrank.inputs.load import FileLimits
 from sightrank.inputs.pairs import released_pairs
-from sightrank.inputs.segments import Encoder, SpecialIds
-from sightrank.inputs.tokenizer import Tokenizer
+from sightrank.inputs.segments import Encoder
 from sightrank.model.multimodal import RerankerModel
 from sightrank.model.quantize import is_int8
 from sightrank.types import Document, Query, RankedDocument, Ranking
@@ -59,14 +58,7 @@ class Reranker:
         self.config: ModelConfig = checkpoint.config
         self.device, self.dtype = device, checkpoint.model.dtype
         self.numbers = _numbers(checkpoint.model)
-        tokenizer = Tokenizer.from_file(checkpoint.folder / "tokenizer.json")
-        if len(tokenizer) > self.config.vocab_size:
-            raise CheckpointError(
-                f"{checkpoint.folder}: tokenizer.json has {len(tokenizer)} tokens, the model embeds"
-                f" {self.config.vocab_size}.",
-                "Fetch the checkpoint again.",
-            )
-        self.encoder = Encoder(tokenizer, SpecialIds.of(self.config), inputs, limits)
+        self.encoder = Encoder.from_folder(checkpoint.folder, self.config, inputs, limits)
         self.runner = Runner(checkpoint.model, device)
         self.engine = Engine(self.runner, engine or EngineConfig(), self._settings())
 

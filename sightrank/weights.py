@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sightrank.config import ModelConfig
 from sightrank.errors import CheckpointError, HubUnavailableError, MissingExtraError
-from sightrank.model.multimodal import RerankerModel
+from sightrank.model.multimodal import RerankerModel, fresh_head
 from sightrank.model.quantize import check_int8, dequantise, linears, pack, quantise, to_int8
 
 NANO = Path(__file__).parent / "nano"
@@ -43,14 +43,22 @@ class Checkpoint:
     model: RerankerModel
     fingerprint: str
     """sha256 (hex) of the configuration, and of every tensor's name, dtype, shape and bytes."""
+    fresh_head: bool = False
+    """The folder had no score head, and one with random weights was put on."""
 
 
-def load(name: str | Path | None, device: torch.device, dtype: torch.dtype | None) -> Checkpoint:
+def load(
+    name: str | Path | None,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    head_seed: int | None = None,
+) -> Checkpoint:
     """Load nano (None), a folder, or a hub id, strictly, in evaluation mode.
 
     `dtype` None keeps the one the configuration names; int8 computes the linear maps of decoder and
-    vision tower in it and all else in float32. Raises CheckpointError, and OptionError where int8
-    does not run.
+    vision tower in it and all else in float32. With `head_seed` a checkpoint without any score
+    head, such as Qwen2-VL-2B-Instruct, gets one of random weights. Raises CheckpointError, and
+    OptionError where int8 does not run.
     """
     int8 = dtype == torch.int8
     if int8:
@@ -72,13 +80,19 @@ def load(name: str | Path | None, device: torch.device, dtype: torch.dtype | Non
             tensors[key], tensors[key + SCALE] = quantise(tensor)
         else:
             tensors[key] = tensor.to(device=device, dtype=target)
+    fresh = head_seed is not None and not any(key.startswith("score.") for key in tensors)
+    if fresh and head_seed is not None:
+        head = fresh_head(config.hidden_size, config.logit_bias, head_seed)
+        tensors |= {
+            f"score.{key}": tensor.to(device=device, dtype=target) for key, tensor in head.items()
+        }
     _check_complete(folder, model, tensors)
     model.load_state_dict(tensors, assign=True)
     tensors.clear()  # else packing holds every weight twice
     pack(model)
     model.requires_grad_(False).eval()
     label = "nano" if name is None else str(name)
-    return Checkpoint(label, folder, config, model, digest.hexdigest())
+    return Checkpoint(label, folder, config, model, digest.hexdigest(), fresh)
 
 
 def locate(name: str | Path | None) -> Path:

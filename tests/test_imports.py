@@ -27,7 +27,7 @@ ARROWS = {
     "evaluate": VOCABULARY | {"inputs", "reranker", "analysis"},
     "serve": VOCABULARY | {"reranker", "analysis"},
     "integrations": VOCABULARY | {"reranker", "analysis"},
-    "train": VOCABULARY | {"inputs", "model", "weights"},
+    "train": VOCABULARY | {"inputs", "model", "weights", "evaluate"},
     "cli": VOCABULARY
     | {
         "inputs",

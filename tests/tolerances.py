@@ -45,3 +45,6 @@ BF16_ATTENTION = 2**-6
 
 BF16_SUMS = 2e-4
 """Logarithms of sums of exponentials, in float32 in either form; largest found 6e-5."""
+
+GRADIENT = 2e-5
+"""Of the largest gradient of a tensor, in float32: sums over other orders, as for `ENGINE`."""

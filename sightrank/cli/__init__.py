@@ -19,6 +19,7 @@ from sightrank.cli.explain import explain
 from sightrank.cli.index import index
 from sightrank.cli.output import print_error
 from sightrank.cli.rank import rank
+from sightrank.cli.train import train
 from sightrank.errors import SightrankError
 
 INTERRUPTED = 130
@@ -39,6 +40,7 @@ app.command()(evaluate)
 app.command()(calibrate)
 app.command()(dedup)
 app.command(cls=ManySets)(compare)
+app.command()(train)
 
 
 def _version(asked: bool) -> None:

@@ -28,10 +28,11 @@ def read_lines(path: Path, parse: Callable[[int, str], T], layout: str) -> Itera
                 if text.strip():
                     yield parse(number, text)
             except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-                raise InputError(f"{path}, line {number}: {_reason(error)}.", layout) from None
+                raise InputError(f"{path}, line {number}: {reason(error)}.", layout) from None
 
 
-def _reason(error: ValueError) -> str:
+def reason(error: ValueError) -> str:
+    """What is wrong with a line, without a full stop at its end."""
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start + 1} is not UTF-8"
     return str(error).rstrip(".")

@@ -69,6 +69,16 @@ def decode_image(content: bytes, limits: FileLimits) -> PIL.Image.Image:
         ) from error
 
 
+def check_image(content: bytes, limits: FileLimits) -> None:
+    """Raise as `decode_image` does for what the header shows, without decoding the pixels."""
+    check_size(len(content), limits.max_file_bytes, "image")
+    try:
+        with _open(content) as image:
+            check_pixels(image, limits)
+    except PIL.UnidentifiedImageError as error:
+        raise _unknown(content) from error
+
+
 def convert_image(image: PIL.Image.Image, limits: FileLimits) -> PIL.Image.Image:
     """A Pillow image as it is, in RGB; its EXIF data is the caller's business."""
     check_pixels(image, limits)

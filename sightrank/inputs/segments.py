@@ -7,13 +7,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sightrank.config import InputConfig
-from sightrank.errors import TooLongError
+from sightrank.config import InputConfig, ModelConfig
+from sightrank.errors import CheckpointError, TooLongError
 from sightrank.inputs.files import naming
 from sightrank.inputs.images import ImagePatches, patchify
 from sightrank.inputs.load import FileLimits, describe, iter_load
@@ -107,6 +108,24 @@ class Encoder:
         self.config = config or InputConfig()
         self.limits = limits or FileLimits()
         self._fixed = len(tokenizer.encode(DOCUMENT)) + len(tokenizer.encode(QUERY))
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: Path,
+        model: ModelConfig,
+        config: InputConfig | None = None,
+        limits: FileLimits | None = None,
+    ) -> Encoder:
+        """With the `tokenizer.json` of a model folder. Raises CheckpointError."""
+        tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
+        if len(tokenizer) > model.vocab_size:
+            raise CheckpointError(
+                f"{folder}: tokenizer.json has {len(tokenizer)} tokens, the model embeds"
+                f" {model.vocab_size}.",
+                "Fetch the checkpoint again.",
+            )
+        return cls(tokenizer, SpecialIds.of(model), config, limits)
 
     def document(self, document: Document) -> Segment:
         """The prefix that all queries to this document share; ends with the fixed text.

@@ -80,5 +80,9 @@ class Tokenizer:
         """Text of `ids`: special tokens kept, no clean-up, a cut character becomes U+FFFD."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
+    def has(self, token: str) -> bool:
+        """Whether the vocabulary holds exactly this token."""
+        return self._tokenizer.token_to_id(token) is not None
+
     def __len__(self) -> int:
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))

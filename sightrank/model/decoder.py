@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from sightrank.config import ModelConfig
 from sightrank.model.attention import Attend, AttentionPlan
@@ -104,6 +105,8 @@ class Decoder(nn.Module):
             nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers)),
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.checkpointing = False
+        """In training keep only what goes into a layer, and run it again in the backward pass."""
 
     def forward(
         self, hidden: Tensor, rotary: Rotary, plan: AttentionPlan, readout: Tensor | None = None
@@ -115,6 +118,10 @@ class Decoder(nn.Module):
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
             rows = readout if index == last else None
-            hidden = layer(hidden, rotary, plan.layer(index), rows)
+            inputs = hidden, rotary, plan.layer(index), rows
+            if self.checkpointing and torch.is_grad_enabled():
+                hidden = checkpoint(layer, *inputs, use_reentrant=False)
+            else:
+                hidden = layer(*inputs)
         out: Tensor = self.norm(hidden)
         return out

@@ -19,6 +19,22 @@ def score_head(hidden_size: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 1))
 
 
+def fresh_head(hidden_size: int, bias: float, seed: int) -> dict[str, Tensor]:
+    """Weights of a `score_head` that has learned nothing: its logits lie around `bias`.
+
+    Drawn from N(0, 2 / inputs) before the ReLU and N(0, 1 / inputs) after (He et al. 2015).
+    """
+    chance = torch.Generator().manual_seed(seed)
+    inner = torch.randn(hidden_size, hidden_size, generator=chance) * (2 / hidden_size) ** 0.5
+    outer = torch.randn(1, hidden_size, generator=chance) * hidden_size**-0.5
+    return {
+        "0.weight": inner,
+        "0.bias": torch.zeros(hidden_size),
+        "2.weight": outer,
+        "2.bias": torch.full((1,), bias),
+    }
+
+
 class RerankerModel(nn.Module):
     """Qwen2-VL with an MLP that reads a relevance logit off the last token."""
 

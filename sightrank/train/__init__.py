@@ -1,0 +1,1 @@
+"""Training a reranker on labelled groups of documents."""
