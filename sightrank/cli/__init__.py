@@ -15,6 +15,7 @@ from sightrank.cli.evaluate import evaluate
 from sightrank.cli.index import index
 from sightrank.cli.output import print_error
 from sightrank.cli.rank import rank
+from sightrank.cli.serve import serve
 from sightrank.errors import SightrankError
 
 INTERRUPTED = 130
@@ -31,6 +32,7 @@ app.command()(rank)
 app.command()(index)
 app.command()(doctor)
 app.command()(evaluate)
+app.command()(serve)
 
 
 def _version(asked: bool) -> None:
