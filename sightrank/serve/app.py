@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import anyio
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -50,6 +49,7 @@ def create_app(
         lifespan=_lifespan,
         redoc_url=None,
         docs_url=None,
+        redirect_slashes=False,
     )
     app.state.service, app.state.started = service, int(time.time())
     for router in (probes.router, probes.models_router, rerank.router, score.router, *routers):
@@ -66,5 +66,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await anyio.to_thread.run_sync(service.worker.close)
-        await service.access.close()
+        await service.close()

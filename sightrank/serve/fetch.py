@@ -136,7 +136,7 @@ class Fetcher:
         address = await self._checked(target)
         async with (
             httpcore.AsyncConnectionPool(
-                ssl_context=self._ssl(),
+                ssl_context=self._ssl() if target.scheme == "https" else None,
                 network_backend=Pinned(self._network, address),
                 max_connections=1,
             ) as pool,

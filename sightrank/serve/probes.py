@@ -82,7 +82,7 @@ def _is_hub_id(name: str) -> bool:
 
 def _state(request: Request) -> Response:
     service = service_of(request)
-    ready = not service.worker.stopping
+    ready = not service.stopping
     return Ascii(
         {
             "status": "ok" if ready else "stopping",

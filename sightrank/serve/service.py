@@ -130,7 +130,17 @@ class Service:
             metrics,
         )
         self.places = Places(settings.queue)
+        self.stopping = False
+        self._inside = 0
         metrics.watch_waiting(lambda: self.places.taken)
+
+    async def close(self) -> None:
+        """Take nothing new, finish what was accepted, then let go of model and accounts."""
+        self.stopping = True
+        while self._inside:  # none is there for longer than the deadline
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(self.worker.close)
+        await self.access.close()
 
     async def rank(self, ticket: Ticket, ask: Ask, gone: Gone) -> Scored:
         """Score the documents of a request and charge for it. Raises SightrankError."""
@@ -164,6 +174,8 @@ class Service:
         What it computed is charged before it is delivered, and what ran out of time is not.
         """
         key = ticket.caller.key_id
+        if self.stopping:
+            raise BusyError("The server is stopping.", "Ask another one, or again later.")
         async with self.places.one(key, self.metrics.seconds_of_waiting):
             try:
                 async with asyncio.timeout(self.settings.deadline):
@@ -200,12 +212,17 @@ class Service:
 
     async def admit(self, ticket_id: str, authorization: str | None) -> Ticket:
         """Let a caller in. Raises AccessError."""
-        return Ticket(ticket_id, await self.access.admit(authorization))
+        ticket = Ticket(ticket_id, await self.access.admit(authorization))
+        self._inside += 1
+        return ticket
 
     async def leave(self, ticket: Ticket) -> None:
         """At the end of an admitted request: give back what was not charged."""
-        if ticket.reserved and not ticket.settled:
-            await asyncio.shield(self.access.release(ticket.caller, ticket.id))
+        try:
+            if ticket.reserved and not ticket.settled:
+                await asyncio.shield(self.access.release(ticket.caller, ticket.id))
+        finally:
+            self._inside -= 1
 
     async def _settle(self, ticket: Ticket, tokens: int) -> None:
         """Charge for what is done; it runs to its end even if this is cancelled."""

@@ -160,7 +160,7 @@ class Worker:
                 batch = self._next_batch()
             if isinstance(batch, _Call):
                 _settle(batch.future, batch.call)
-            else:
+            elif batch:  # those who left may have been all
                 self._run(batch)
 
     def _next_batch(self) -> _Call | list[tuple[str | None, _Scoring, int]]:
