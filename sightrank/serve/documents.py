@@ -168,7 +168,7 @@ async def list_documents(
 
     def look() -> list[Kept]:
         shelf.open(reranker)
-        return shelf.list(reranker)
+        return shelf.kept(reranker)
 
     return _documents(index, await _run(request, look), 0)
 

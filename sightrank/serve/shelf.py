@@ -74,7 +74,7 @@ class Shelf:
     def put(self, reranker: Reranker, documents: Sequence[Given]) -> tuple[list[Kept], int]:
         """Keep documents, replacing those of the same id; also the tokens that were run for it."""
         self._files.mkdir(parents=True, exist_ok=True)
-        before = self.list(reranker)
+        before = self.kept(reranker)
         ids = {_base(kept.id) for kept in before} | {kept.id for kept in before}
         try:
             made = [each for given in documents for each in self._written(reranker, given)]
@@ -92,12 +92,12 @@ class Shelf:
             raise
         self._index(reranker).prune()
         names = {document.name for document in made}
-        kept = [each for each in self.list(reranker) if each.id in names]
+        kept = [each for each in self.kept(reranker) if each.id in names]
         known = {each.digest for each in before}
         run = {each.digest: each.num_tokens for each in kept if each.digest not in known}
         return kept, sum(run.values())
 
-    def list(self, reranker: Reranker) -> list[Kept]:
+    def kept(self, reranker: Reranker) -> list[Kept]:
         """All that this model can rank, in the order in which they came."""
         try:
             records = self.open(reranker).records(reranker.engine.settings, reranker.facts())
@@ -118,7 +118,7 @@ class Shelf:
     def names(self, reranker: Reranker, ids: Collection[str]) -> list[str]:
         """Names in the index of these ids; a PDF's id means all its pages."""
         wanted = set(ids)
-        there = [kept.id for kept in self.list(reranker)]
+        there = [kept.id for kept in self.kept(reranker)]
         found = [name for name in there if name in wanted or _base(name) in wanted]
         missing = wanted - {*found, *map(_base, found)}
         if missing:
