@@ -160,11 +160,11 @@ async def list_documents(
     request: Request, index: Annotated[str | None, Query()] = None
 ) -> Response:
     """Documents of an index, or without one the names of all indexes."""
-    data, owner = _data(request), ticket_of(request).caller.key_id
     if index is None:
-        names = [{"index": name} for name in shelves(data, owner)]
+        owner = ticket_of(request).caller.key_id
+        names = [{"index": name} for name in shelves(_data(request), owner)]
         return Ascii({"object": "list", "data": names})
-    shelf, reranker = Shelf.of(data, owner, index), service_of(request).reranker
+    shelf, reranker = _shelf(request, index), service_of(request).reranker
 
     def look() -> list[Kept]:
         shelf.open(reranker)
@@ -176,7 +176,7 @@ async def list_documents(
 @router.delete("/v1/documents/{index}")
 async def delete_index(request: Request, index: str) -> Response:
     """Forget an index."""
-    shelf = Shelf.of(_data(request), ticket_of(request).caller.key_id, index)
+    shelf = _shelf(request, index)
     reranker = service_of(request).reranker
     await _run(request, lambda: shelf.delete_all(reranker))
     return Ascii({"object": "index.deleted", "index": index})
@@ -185,7 +185,7 @@ async def delete_index(request: Request, index: str) -> Response:
 @router.delete("/v1/documents/{index}/{id:path}")
 async def delete_document(request: Request, index: str, id: str) -> Response:
     """Forget a document; a PDF with all its pages."""
-    shelf = Shelf.of(_data(request), ticket_of(request).caller.key_id, index)
+    shelf = _shelf(request, index)
     reranker = service_of(request).reranker
     await _run(request, lambda: shelf.delete(reranker, id))
     return Ascii({"object": "document.deleted", "index": index, "id": id})
@@ -195,7 +195,7 @@ async def delete_document(request: Request, index: str, id: str) -> Response:
 async def rank(request: Request, body: RankRequest) -> Response:
     """Rank what an index holds, or some of it by id."""
     service, ticket = service_of(request), ticket_of(request)
-    shelf = Shelf.of(_data(request), ticket.caller.key_id, body.index)
+    shelf = _shelf(request, body.index)
     reranker = service.reranker
 
     async def work() -> Any:
@@ -226,7 +226,7 @@ async def rank(request: Request, body: RankRequest) -> Response:
 
 async def _put(request: Request, name: str, given: Sequence[Given]) -> Response:
     service, ticket = service_of(request), ticket_of(request)
-    shelf = Shelf.of(_data(request), ticket.caller.key_id, name)
+    shelf = _shelf(request, name)
     ticket.num_documents = len(given)
 
     async def work() -> Any:
@@ -267,6 +267,11 @@ def _documents(index: str, kept: Sequence[Kept], tokens: int) -> Response:
     ]
     usage = {"total_tokens": tokens}
     return Ascii({"object": "list", "index": index, "data": data, "usage": usage})
+
+
+def _shelf(request: Request, name: str) -> Shelf:
+    owner = ticket_of(request).caller.key_id
+    return Shelf.of(_data(request), owner, name, service_of(request).opened)
 
 
 def _data(request: Request) -> Path:

@@ -25,6 +25,7 @@ from sightrank.serve.items import Pieces, items
 from sightrank.serve.metrics import Metrics
 from sightrank.serve.schemas import is_cohere
 from sightrank.serve.settings import Settings
+from sightrank.serve.shelf import Opened
 from sightrank.serve.worker import Worker
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class Service:
         self.places = Places(settings.queue)
         self.stopping = False
         self._inside = 0
+        self.opened: Opened = {}
         metrics.watch_waiting(lambda: self.places.taken)
 
     async def close(self) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """Names of indexes."""
+Opened = dict[Path, "Index"]
+"""Indexes that are open, by their folder."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,21 @@ class Kept:
 class Shelf:
     """One index of one owner. Its calls run where the model is, one at a time."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._files = folder, folder / "files"
+    def __init__(self, folder: Path, opened: Opened) -> None:
+        self._folder, self._files, self._opened = folder, folder / "files", opened
 
     @classmethod
-    def of(cls, data: Path, owner: str | None, name: str) -> Shelf:
-        """The shelf of that name; it need not be there yet. Raises OptionError for a bad name."""
+    def of(cls, data: Path, owner: str | None, name: str, opened: Opened) -> Shelf:
+        """The shelf of that name; it need not be there yet. Raises OptionError for a bad name.
+
+        `opened` keeps indexes open between requests: what was read once is not checked again.
+        """
         if not NAME.fullmatch(name):
             raise OptionError(
                 f"The index's name is {name[:80]!r}.",
                 "Use up to 64 letters, digits, dots, dashes and underscores.",
             )
-        return cls(owner_folder(data, owner) / name)
+        return cls(owner_folder(data, owner) / name, opened)
 
     @property
     def exists(self) -> bool:
@@ -140,10 +145,14 @@ class Shelf:
         self.open(reranker)
         gone = self._folder.with_name(f".gone-{uuid.uuid4().hex}")  # at once, for whoever looks
         self._folder.rename(gone)
+        self._opened.pop(self._folder / "index", None)
         shutil.rmtree(gone, ignore_errors=True)
 
     def _index(self, reranker: Reranker) -> Index:
-        return reranker.open_index(self._folder / "index")
+        path = self._folder / "index"
+        if path not in self._opened or not path.exists():
+            self._opened[path] = reranker.open_index(path)
+        return self._opened[path]
 
     def _written(self, reranker: Reranker, given: Given) -> Iterator[Document]:
         limits = reranker.encoder.limits
