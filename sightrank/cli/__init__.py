@@ -19,6 +19,7 @@ from sightrank.cli.explain import explain
 from sightrank.cli.index import index
 from sightrank.cli.output import print_error
 from sightrank.cli.rank import rank
+from sightrank.cli.serve import serve
 from sightrank.cli.train import train
 from sightrank.errors import SightrankError
 
@@ -41,6 +42,7 @@ app.command()(calibrate)
 app.command()(dedup)
 app.command(cls=ManySets)(compare)
 app.command()(train)
+app.command()(serve)
 
 
 def _version(asked: bool) -> None:
