@@ -19,7 +19,15 @@ from sightrank.inputs.load import FileLimits
 from sightrank.inputs.pdf import page_count
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/cli.md")]
+DOCUMENTS = [
+    ROOT / name
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/accounts.md",
+        "docs/cli.md",
+    )
+]
 MIB = 1024 * 1024
 
 
@@ -46,9 +54,12 @@ def test_make_alone_lists_its_targets() -> None:
 
 
 def options_of(command: str) -> set[str]:
+    """Options of a command, or of all the commands in a group."""
     declared = typer.main.get_command(app)
     found = declared.commands[command]  # type: ignore[attr-defined]
-    return {name for parameter in found.params for name in parameter.opts} | {"-h", "--help"}
+    parts = [found, *getattr(found, "commands", {}).values()]
+    named = {name for part in parts for parameter in part.params for name in parameter.opts}
+    return named | {"-h", "--help"}
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "demo" / "run.sh"], ids=lambda path: path.name)

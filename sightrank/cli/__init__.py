@@ -13,6 +13,7 @@ from sightrank._version import VERSION
 from sightrank.cli.doctor import doctor
 from sightrank.cli.evaluate import evaluate
 from sightrank.cli.index import index
+from sightrank.cli.keys import keys
 from sightrank.cli.output import print_error
 from sightrank.cli.rank import rank
 from sightrank.errors import SightrankError
@@ -31,6 +32,7 @@ app.command()(rank)
 app.command()(index)
 app.command()(doctor)
 app.command()(evaluate)
+app.add_typer(keys, name="keys")
 
 
 def _version(asked: bool) -> None:

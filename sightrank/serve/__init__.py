@@ -1,0 +1,1 @@
+"""The reranker over HTTP: other services' routes, one engine behind them."""
