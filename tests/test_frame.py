@@ -26,6 +26,7 @@ DOCUMENTS = [
         "CONTRIBUTING.md",
         "docs/accounts.md",
         "docs/cli.md",
+        "docs/deployment.md",
     )
 ]
 MIB = 1024 * 1024

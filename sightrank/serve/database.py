@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,40 +28,50 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # SQLite lets one write, and the others sleep and ask again: a lock wakes them at once.
+        self._turn: AbstractContextManager[object] = (
+            threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        )
         self.address = engine.url.render_as_string(hide_password=True)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """`work` in a transaction that only reads. Raises AccountsUnavailableError."""
-        return self._run(work, writes=False, repeat=True)
+        return self._run(work, "read", repeat=True)
 
-    def write(self, work: Callable[[Connection], T], *, repeat: bool = True) -> T:
+    def write(
+        self, work: Callable[[Connection], T], *, repeat: bool = True, durable: bool = True
+    ) -> T:
         """`work` in a transaction, committed when this returns. Raises AccountsUnavailableError.
 
         Where the connection is lost, `work` runs once more on a new one. The first transaction may
         have been committed all the same: with `repeat` the second must then change nothing further.
+        What is not `durable` may be lost when the power is cut, and need not wait for the disk.
         """
-        return self._run(work, writes=True, repeat=repeat)
+        return self._run(work, "write" if durable else "note", repeat=repeat)
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
 
-    def _run(self, work: Callable[[Connection], T], *, writes: bool, repeat: bool) -> T:
+    def _run(self, work: Callable[[Connection], T], kind: str, *, repeat: bool) -> T:
         from sqlalchemy import exc
 
         try:
-            return self._once(work, writes)
+            return self._once(work, kind)
         except (exc.IntegrityError, exc.ProgrammingError, exc.DataError):  # our own mistakes
             raise
         except (exc.DBAPIError, exc.TimeoutError) as error:
             if repeat and isinstance(error, exc.DBAPIError) and error.connection_invalidated:
-                return self._run(work, writes=writes, repeat=False)
+                return self._run(work, kind, repeat=False)
             raise self._unavailable(error) from error
 
-    def _once(self, work: Callable[[Connection], T], writes: bool) -> T:
-        with self._engine.connect() as connection:
-            connection = connection.execution_options(sightrank_writes=writes)
+    def _once(self, work: Callable[[Connection], T], kind: str) -> T:
+        turn = nullcontext() if kind == "read" else self._turn
+        with turn, self._engine.connect() as connection:
+            connection = connection.execution_options(sightrank_kind=kind)
             with connection.begin():
+                if kind == "note" and connection.dialect.name == "postgresql":
+                    connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 return work(connection)
 
     def _unavailable(self, error: Exception) -> AccountsUnavailableError:
@@ -207,10 +219,11 @@ def _begin_explicitly(engine: Engine) -> None:
     def connect(connection: Any, _: Any) -> None:
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
-        connection.execute("PRAGMA synchronous = FULL")  # what was charged survives a power cut
         connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("sightrank_writes", True)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        kind = connection.get_execution_options().get("sightrank_kind", "write")
+        synchronous = "NORMAL" if kind == "note" else "FULL"
+        connection.exec_driver_sql(f"PRAGMA synchronous = {synchronous}")
+        connection.exec_driver_sql("BEGIN" if kind == "read" else "BEGIN IMMEDIATE")

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, case, func, insert, select, update
 
 from sightrank.errors import OptionError
 from sightrank.serve.access import (
@@ -63,6 +63,7 @@ class Ledger:
         self._database = database
         self._policy = policy
         self._clock = clock
+        self._usage_query = _usage_query()  # made once: making it takes longer than running it
 
     def identify(self, secret: str) -> tuple[str, str]:
         """Id and name of the key that `secret` is, if it could reserve now. Raises AccessError."""
@@ -99,7 +100,7 @@ class Ledger:
             self._check(connection, key, tokens, request_id)
             _write_line(connection, line, key_id, request_id, at=now, state=RESERVED, tokens=tokens)
 
-        self._database.write(work)
+        self._database.write(work, durable=False)
 
     def settle(self, key_id: str, tokens: int, request_id: str) -> None:
         """Charge `tokens` for a request, once: a second time changes nothing.
@@ -124,7 +125,7 @@ class Ledger:
 
     def release(self, key_id: str, request_id: str) -> None:
         """Give a reservation back; what is charged stays charged. No reservation: nothing to do."""
-        self._database.write(lambda each: _release(each, key_id, request_id))
+        self._database.write(lambda each: _release(each, key_id, request_id), durable=False)
 
     def undo(self, key_id: str, request_id: str) -> None:
         """Give back all of a request, its charge too: its result was not delivered."""
@@ -177,20 +178,10 @@ class Ledger:
     def _usage(self, connection: Connection, key_id: str, request_id: str) -> Usage:
         """All of the key's lines that still count, without that of `request_id`, in one query."""
         now = self._now()
-        recent = ledger.c.at > now - MINUTE
         hold = milliseconds(self._policy.hold_seconds)
-        under_way = (ledger.c.state == RESERVED) & (ledger.c.at > now - hold)
-        query = select(
-            func.coalesce(func.sum(case((recent, 1), else_=0)), 0),
-            func.coalesce(func.sum(case((recent, ledger.c.tokens), else_=0)), 0),
-            func.coalesce(func.sum(case((under_way, 1), else_=0)), 0),
-            func.coalesce(func.sum(case((under_way, ledger.c.tokens), else_=0)), 0),
-        ).where(
-            ledger.c.key_id == key_id,
-            ledger.c.at > now - max(MINUTE, hold),
-            ledger.c.request_id != request_id,
-        )
-        return Usage(*map(int, connection.execute(query).one()))
+        times = {"minute": now - MINUTE, "hold": now - hold, "oldest": now - max(MINUTE, hold)}
+        values = {"key_id": key_id, "request_id": request_id, **times}
+        return Usage(*map(int, connection.execute(self._usage_query, values).one()))
 
     def _wait(self, connection: Connection, key_id: str, leaving: int) -> float:
         """Seconds until the `leaving` oldest lines of the last minute have left it."""
@@ -216,6 +207,22 @@ class Ledger:
 
     def _now(self) -> int:
         return milliseconds(self._clock())
+
+
+def _usage_query() -> Select[Any]:
+    """The numbers of a `Usage`, of the lines of :key_id since :oldest without :request_id's."""
+    recent = ledger.c.at > bindparam("minute")
+    under_way = (ledger.c.state == RESERVED) & (ledger.c.at > bindparam("hold"))
+    sums = [
+        func.coalesce(func.sum(case((condition, value), else_=0)), 0)
+        for condition in (recent, under_way)
+        for value in (1, ledger.c.tokens)
+    ]
+    return select(*sums).where(
+        ledger.c.key_id == bindparam("key_id"),
+        ledger.c.at > bindparam("oldest"),
+        ledger.c.request_id != bindparam("request_id"),
+    )
 
 
 def _unknown_key() -> InvalidKeyError:
