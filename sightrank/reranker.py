@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sightrank import weights
 from sightrank.config import EngineConfig, InputConfig, ModelConfig
+from sightrank.engine.batch import Prepared, Slice, prepare, prepare_indexed, score_slices
 from sightrank.engine.engine import Engine, Progress
 from sightrank.engine.index import Index
 from sightrank.engine.indexing import Failures, OnError, Report, add_documents, estimate, sample
@@ -145,6 +146,34 @@ class Reranker:
         return add_documents(
             self.engine, self.encoder, index, self.facts(), documents, failures, progress
         )
+
+    def open_index(self, path: str | Path) -> Index:
+        """The index at `path`, empty if there was none. Raises IndexFolderError."""
+        return Index.create(path)
+
+    def prepare(
+        self,
+        query: Query,
+        documents: Sequence[Document],
+        *,
+        max_doc_length: int | None = None,
+    ) -> Prepared:
+        """Read a request for `score_prepared`; any thread may. Raises InputError or a child."""
+        return prepare(self.encoder, query, documents, max_doc_length)
+
+    def prepare_indexed(
+        self, query: Query, index: Index, names: Collection[str] | None = None
+    ) -> Prepared:
+        """The same for documents of an index: all, or those with one of `names`."""
+        settings, facts = self.engine.settings, self.facts()
+        return prepare_indexed(self.encoder, query, index, settings, facts, names)
+
+    def score_prepared(self, requests: Sequence[tuple[Prepared, int, int]]) -> list[list[float]]:
+        """Logits of documents `start` to before `stop` of each (request, start, stop), run together.
+
+        They are those of `rank`. NaN stands for a document whose entry in an index is lost.
+        """
+        return score_slices(self.engine, [Slice(*request) for request in requests])
 
     def estimate(self, documents: Sequence[Document | Any], precision: Precision) -> int | None:
         """Bytes that an index of `documents` will take, judged by a few; None if none is readable."""

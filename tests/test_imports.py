@@ -25,7 +25,7 @@ ARROWS = {
     "reranker": VOCABULARY | {"inputs", "model", "weights", "engine"},
     "analysis": VOCABULARY | {"reranker", "model"},
     "evaluate": VOCABULARY | {"reranker", "analysis"},
-    "serve": VOCABULARY | {"reranker", "analysis"},
+    "serve": VOCABULARY | {"inputs", "reranker", "analysis"},
     "integrations": VOCABULARY | {"reranker", "analysis"},
     "train": VOCABULARY | {"inputs", "model", "weights"},
     "cli": VOCABULARY
@@ -94,7 +94,8 @@ def test_packages_stay_in_their_rooms(path: Path) -> None:
     [
         ("sightrank", {"torch", "numpy", "PIL", "tokenizers", "typer"}),
         ("sightrank.types", {"torch", "numpy", "PIL"}),
-        ("sightrank.cli", {"torch", "numpy", "PIL", "tokenizers"}),
+        ("sightrank.cli", {"torch", "numpy", "PIL", "tokenizers", "fastapi", "uvicorn"}),
+        ("sightrank.serve.app", {"torch"}),
         ("sightrank.inputs.segments", {"torch"}),
     ],
 )

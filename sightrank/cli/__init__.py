@@ -16,6 +16,7 @@ from sightrank.cli.index import index
 from sightrank.cli.keys import keys
 from sightrank.cli.output import print_error
 from sightrank.cli.rank import rank
+from sightrank.cli.serve import serve
 from sightrank.errors import SightrankError
 
 INTERRUPTED = 130
@@ -32,6 +33,7 @@ app.command()(rank)
 app.command()(index)
 app.command()(doctor)
 app.command()(evaluate)
+app.command()(serve)
 app.add_typer(keys, name="keys")
 
 

@@ -19,6 +19,7 @@ from sightrank.errors import OptionError
 from sightrank.types import Document
 
 if TYPE_CHECKING:
+    from sightrank.inputs.files import FileLimits
     from sightrank.reranker import Reranker
 
 MANY = 50
@@ -65,8 +66,8 @@ class ModelOptions:
         ),
     ] = None
 
-    def load(self) -> Reranker:
-        """Raises OptionError, CheckpointError, OutOfMemoryError."""
+    def load(self, files: FileLimits | None = None) -> Reranker:
+        """`files`: what is read at most. Raises OptionError, CheckpointError, OutOfMemoryError."""
         from sightrank.config import EngineConfig, InputConfig
         from sightrank.reranker import Reranker
 
@@ -81,6 +82,7 @@ class ModelOptions:
             dtype=self.dtype,
             inputs=InputConfig(**limits),
             engine=engine,
+            limits=files,
         )
 
 

@@ -1,0 +1,185 @@
+"""`sightrank serve`: the reranker over HTTP."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sightrank.cli import options
+from sightrank.errors import MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    from sightrank.serve.access import Access
+
+
+@dataclass(frozen=True)
+class Request:
+    """A server as the command line asks for it."""
+
+    host: str
+    port: int
+    no_auth: bool
+    open_to_all: bool
+    database: str | None
+    max_body: str
+    queue: int
+    deadline: float
+    fetch: bool
+    allow: tuple[str, ...]
+    data: Path | None
+
+
+@options.model_options
+def serve(
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="0: any that is free.")
+    ] = 8080,
+    model: options.ModelOptions = options.NANO,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Answer without keys: for your own machine.")
+    ] = False,
+    open_to_all: Annotated[
+        bool,
+        typer.Option(
+            "--open-to-all", help="With --no-auth: listen beyond this machine all the same."
+        ),
+    ] = False,
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where keys and charges are kept.")
+    ] = None,
+    max_body: Annotated[
+        str, typer.Option(metavar="SIZE", help="A request's size at most.")
+    ] = "32MiB",
+    queue: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Requests that may be under way or wait.")
+    ] = 256,
+    deadline: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="A request is answered within.")
+    ] = 60.0,
+    fetch: Annotated[
+        bool, typer.Option("--fetch/--no-fetch", help="Fetch images and PDFs by web address.")
+    ] = True,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Fetch from HOST only, which may be a private one; may be given several times.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Keep indexed documents there. Default: none are kept."
+        ),
+    ] = None,
+) -> None:
+    """Serve Jina's, Cohere's and vLLM's rerank routes.
+
+    \b
+    sightrank serve --no-auth
+    sightrank serve --no-auth --port 9000 --no-fetch
+    sightrank serve --no-auth --model jinaai/jina-reranker-m0 --data indexes/
+
+    Ctrl-C or SIGTERM: what was accepted is finished, then the server ends. The
+    log goes to stderr, a line of JSON a request.
+    """
+    request = Request(
+        host,
+        port,
+        no_auth,
+        open_to_all,
+        database,
+        max_body,
+        queue,
+        deadline,
+        fetch,
+        tuple(allow or ()),
+        data,
+    )
+    run(request, model)
+
+
+def run(request: Request, model: options.ModelOptions) -> None:
+    """Serve until told to stop. Raises SightrankError where it cannot start."""
+    check_open(request)
+    try:
+        import uvicorn
+
+        from sightrank.serve.app import create_app
+        from sightrank.serve.fetch import FetchLimits
+        from sightrank.serve.logs import log_to_stderr
+        from sightrank.serve.settings import Settings
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Serving needs the package {error.name}, which is not installed.",
+            "pip install 'sightrank[serve]'",
+        ) from None
+    from sightrank.inputs.files import MIB, FileLimits
+
+    settings = Settings(
+        max_body=options.parse_bytes(request.max_body),
+        queue=request.queue,
+        deadline=request.deadline,
+        data=request.data,
+        fetch=FetchLimits(
+            request.fetch, frozenset(host.lower().rstrip(".") for host in request.allow)
+        ),
+    )
+    limits = FileLimits(
+        max_file_bytes=settings.max_body,
+        max_image_pixels=64_000_000,
+        max_text_bytes=10 * MIB,
+        max_pdf_pages=500,
+        max_pdf_memory_bytes=1024 * MIB,
+    )
+    access = make_access(request)
+    app = create_app(model.load(limits), access, settings)
+    log_to_stderr()
+    uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=request.host,
+            port=request.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            # Beyond the queue's own answer with Retry-After this only guards the sockets.
+            limit_concurrency=4 * request.queue + 64,
+            timeout_graceful_shutdown=int(request.deadline) + 5,
+        )
+    ).run()
+
+
+def check_open(request: Request) -> None:
+    """Raise OptionError for a server that would answer strangers without keys."""
+    if request.no_auth and request.database is not None:
+        raise OptionError("--no-auth and --database exclude each other.", "Give one of the two.")
+    if request.no_auth and not _is_own_machine(request.host) and not request.open_to_all:
+        raise OptionError(
+            f"--host {request.host} lets others in, and with --no-auth anybody may ask.",
+            "Leave out --no-auth and make keys, or add --open-to-all.",
+        )
+
+
+def make_access(request: Request) -> Access:
+    """Who is let in. Raises OptionError where nothing says so."""
+    from sightrank.serve.access import NoAccess
+
+    if request.no_auth:
+        return NoAccess()
+    raise OptionError(
+        "Keys are not available in this version.", "Add --no-auth to serve your own machine."
+    )
+
+
+def _is_own_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

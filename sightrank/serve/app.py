@@ -1,0 +1,69 @@
+"""The application: routes around one service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from sightrank._version import VERSION
+from sightrank.errors import SightrankError
+from sightrank.serve import probes, rerank, score
+from sightrank.serve.access import Access
+from sightrank.serve.fetch import Fetcher
+from sightrank.serve.guard import Guard
+from sightrank.serve.metrics import Metrics
+from sightrank.serve.routing import failed
+from sightrank.serve.service import Service
+from sightrank.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from sightrank.reranker import Reranker
+
+
+def create_app(
+    reranker: Reranker,
+    access: Access,
+    settings: Settings | None = None,
+    *,
+    fetcher: Fetcher | None = None,
+    routers: Sequence[APIRouter] = (),
+) -> ASGIApp:
+    """A server of one model. `routers` are more routes, such as a marketplace's.
+
+    Its lifespan starts the worker, and on the way out finishes what was accepted.
+    """
+    settings = settings or Settings()
+    metrics = Metrics()
+    service = Service(reranker, access, settings, fetcher or Fetcher(settings.fetch), metrics)
+    app = FastAPI(
+        title="Sightrank",
+        version=VERSION,
+        description="Ranks passages, images and PDF pages by relevance to a query.",
+        lifespan=_lifespan,
+        redoc_url=None,
+        docs_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service, app.state.started = service, int(time.time())
+    for router in (probes.router, probes.models_router, rerank.router, score.router, *routers):
+        app.include_router(router)
+    for kind in (SightrankError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, failed)
+    return Guard(app, settings, metrics)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    service.worker.start()
+    try:
+        yield
+    finally:
+        await service.close()

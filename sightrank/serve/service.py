@@ -1,0 +1,329 @@
+"""The way of a request, whatever its shape: admit, fetch, read, reserve, score, charge."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from sightrank.errors import IndexFolderError, SightrankError
+from sightrank.serve.access import Access, Caller
+from sightrank.serve.errors import (
+    BusyError,
+    ClientGoneError,
+    DeadlineError,
+    TokenLimitError,
+    TooManyWaitingError,
+    UnknownModelError,
+)
+from sightrank.serve.fetch import Fetcher
+from sightrank.serve.items import Pieces, items
+from sightrank.serve.metrics import Metrics
+from sightrank.serve.schemas import is_cohere
+from sightrank.serve.settings import Settings
+from sightrank.serve.worker import Worker
+
+if TYPE_CHECKING:
+    from sightrank.engine.batch import Prepared
+    from sightrank.reranker import Reranker
+
+_Result = TypeVar("_Result")
+Gone = Callable[[], Awaitable[None]]
+"""Returns when the client has left."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of a request."""
+
+    logits: list[float]
+    """One a document, in the order given."""
+    num_tokens: int
+    names: tuple[str | None, ...]
+
+    def best(self, top_n: int | None) -> list[int]:
+        """Places of the best documents; ties keep the order given."""
+        order = sorted(range(len(self.logits)), key=lambda place: (-self.logits[place], place))
+        return order[:top_n]
+
+
+@dataclass
+class Ticket:
+    """A request under way: who asks, and what the log will say of it."""
+
+    id: str
+    caller: Caller
+    num_documents: int = 0
+    num_tokens: int = 0
+    due: int | None = None
+    """Tokens of what was computed."""
+    reserved: bool = False
+    settled: bool = False
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A ranking as every dialect means it."""
+
+    query: Pieces
+    documents: list[Pieces]
+    model: str | None = None
+    truncation: bool = True
+    max_doc_length: int | None = None
+
+
+@dataclass
+class Places:
+    """How many requests are in the house, and whose."""
+
+    most: int
+    by_key: dict[str | None, int] = field(default_factory=dict)
+
+    @property
+    def taken(self) -> int:
+        """In all."""
+        return sum(self.by_key.values())
+
+    @asynccontextmanager
+    async def one(self, key: str | None, wait: Callable[[], float]) -> AsyncIterator[None]:
+        """A place while a request is under way. Raises BusyError, TooManyWaitingError."""
+        held = self.by_key.get(key, 0)
+        if self.taken >= self.most:
+            raise BusyError(
+                f"{self.taken} requests wait, and no more may.", "Try again later.", wait()
+            )
+        if key is not None and held >= max(1, self.most // 2):
+            raise TooManyWaitingError(
+                f"{held} requests of this key wait, and no more may.", "Wait for them.", wait()
+            )
+        self.by_key[key] = held + 1
+        try:
+            yield
+        finally:
+            self.by_key[key] -= 1
+            if not self.by_key[key]:
+                del self.by_key[key]
+
+
+class Service:
+    """One model and its worker, whoever is asking."""
+
+    def __init__(
+        self,
+        reranker: Reranker,
+        access: Access,
+        settings: Settings,
+        fetcher: Fetcher,
+        metrics: Metrics,
+    ) -> None:
+        self.reranker, self.access, self.settings = reranker, access, settings
+        self.fetcher, self.metrics = fetcher, metrics
+        limits = reranker.engine.limits
+        self.worker = Worker(
+            reranker.score_prepared,
+            lambda: reranker.engine.limits.batch_tokens,
+            limits.waiting_bytes,
+            metrics,
+        )
+        self.places = Places(settings.queue)
+        self.stopping = False
+        self._inside = 0
+        metrics.watch_waiting(lambda: self.places.taken)
+
+    async def close(self) -> None:
+        """Take nothing new, finish what was accepted, then let go of model and accounts."""
+        self.stopping = True
+        while self._inside:  # none is there for longer than the deadline
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(self.worker.close)
+        await self.access.close()
+
+    async def rank(self, ticket: Ticket, ask: Ask, gone: Gone) -> Scored:
+        """Score the documents of a request and charge for it. Raises SightrankError."""
+        return (await self.rank_all(ticket, [ask], gone))[0]
+
+    async def rank_all(self, ticket: Ticket, asks: Sequence[Ask], gone: Gone) -> list[Scored]:
+        """The same for several rankings that are one request."""
+        ticket.num_documents = sum(len(ask.documents) for ask in asks)
+        for ask in asks:
+            self.check_model(ask.model)
+        limits = self.reranker.encoder.limits
+
+        async def work() -> list[Scored]:
+            given = [await items(ask.query, ask.documents, self.fetcher, limits) for ask in asks]
+
+            def read() -> list[Prepared]:
+                return [
+                    self.reranker.prepare(query, documents, max_doc_length=ask.max_doc_length)
+                    for (query, documents), ask in zip(given, asks, strict=True)
+                ]
+
+            return await self.scored(ticket, read, truncation=all(ask.truncation for ask in asks))
+
+        return await self.within(ticket, work, gone)
+
+    async def within(
+        self, ticket: Ticket, work: Callable[[], Awaitable[_Result]], gone: Gone
+    ) -> _Result:
+        """`work` in a place of its own, until the deadline or until the client leaves.
+
+        What it computed is charged before it is delivered, and what ran out of time is not.
+        """
+        key = ticket.caller.key_id
+        if self.stopping:
+            raise BusyError("The server is stopping.", "Ask another one, or again later.")
+        async with self.places.one(key, self.metrics.seconds_of_waiting):
+            try:
+                async with asyncio.timeout(self.settings.deadline):
+                    result = await unless_gone(work, gone)
+            except TimeoutError as error:
+                raise DeadlineError(
+                    f"The request took more than {self.settings.deadline:g} s.",
+                    "Send fewer documents, or try again later.",
+                ) from error
+            except ClientGoneError:
+                if ticket.due is not None:  # computed for a client that left
+                    await self._settle(ticket, ticket.due)
+                raise
+            if ticket.due is not None:
+                await self._settle(ticket, ticket.due)
+            return result
+
+    async def scored(
+        self, ticket: Ticket, read: Callable[[], Sequence[Prepared]], *, truncation: bool = True
+    ) -> list[Scored]:
+        """Read, reserve, score."""
+        key = ticket.caller.key_id
+        async with self._prepared(key, read) as requests:
+            if not truncation:
+                _check_whole(requests)
+            counts = [request.num_tokens for request in requests]
+            ticket.reserved = True  # also if it fails half-way
+            await self.access.reserve(ticket.caller, sum(counts), ticket.id)
+            logits = await self._logits(ticket, requests, sum(counts))
+            return [
+                Scored(own, count, request.names)
+                for own, count, request in zip(logits, counts, requests, strict=True)
+            ]
+
+    async def admit(self, ticket_id: str, authorization: str | None) -> Ticket:
+        """Let a caller in. Raises AccessError."""
+        ticket = Ticket(ticket_id, await self.access.admit(authorization))
+        self._inside += 1
+        return ticket
+
+    async def leave(self, ticket: Ticket) -> None:
+        """At the end of an admitted request: give back what was not charged."""
+        try:
+            if ticket.reserved and not ticket.settled:
+                await asyncio.shield(self.access.release(ticket.caller, ticket.id))
+        finally:
+            self._inside -= 1
+
+    async def _settle(self, ticket: Ticket, tokens: int) -> None:
+        """Charge for what is done; it runs to its end even if this is cancelled."""
+        charging = asyncio.ensure_future(self.access.settle(ticket.caller, tokens, ticket.id))
+        try:
+            await asyncio.shield(charging)
+        except asyncio.CancelledError:
+            await charging
+            ticket.settled = True
+            raise
+        ticket.settled, ticket.num_tokens = True, tokens
+        self.metrics.tokens.inc(tokens)
+
+    async def _logits(
+        self, ticket: Ticket, requests: Sequence[Prepared], tokens: int
+    ) -> list[list[float]]:
+        futures = [self.worker.score(ticket.caller.key_id, request) for request in requests]
+        try:
+            found = await asyncio.gather(*map(asyncio.wrap_future, futures))
+        except asyncio.CancelledError:
+            if all(map(_is_computed, futures)):
+                ticket.due = tokens
+            raise
+        finally:
+            for future in futures:
+                future.cancel()
+        for request, logits in zip(requests, found, strict=True):
+            _check_found(request, logits)
+        ticket.due = tokens
+        return found
+
+    @asynccontextmanager
+    async def _prepared(
+        self, key: str | None, read: Callable[[], Sequence[Prepared]]
+    ) -> AsyncIterator[Sequence[Prepared]]:
+        future = self.worker.read(key, read)
+        try:
+            yield await asyncio.wrap_future(future)
+        finally:
+            # Reading may only end after its caller has: then it is let go of there.
+            future.add_done_callback(self._let_go)
+
+    def _let_go(self, future: Future[Sequence[Prepared]]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            self.worker.drop(future.result())
+
+    def check_model(self, name: str | None) -> None:
+        """Raise UnknownModelError unless this server answers to a name."""
+        if name is None or name in self.model_names or name.startswith("jina-reranker-"):
+            return
+        if not is_cohere(name):
+            raise UnknownModelError(
+                f"Model {name[:100]!r} not found. Available models: {', '.join(self.model_names)}.",
+                "Every name that begins with jina-reranker- or rerank- stands for the first.",
+            )
+
+    @property
+    def model_names(self) -> list[str]:
+        """What the model is called here, its own name first."""
+        return list(dict.fromkeys((self.own_name, "sightrank", "jina-reranker-m0")))
+
+    @property
+    def own_name(self) -> str:
+        """The last part of its folder or hub id: the rest may be a path of this machine."""
+        return self.reranker.name.replace("\\", "/").rstrip("/").rpartition("/")[2] or "sightrank"
+
+
+def _check_whole(requests: Sequence[Prepared]) -> None:
+    for request in requests:
+        if request.truncated:
+            raise TokenLimitError(
+                f"documents[{request.truncated[0]}] and the query are longer than the model"
+                " reads, and truncation is false.",
+                "Shorten it, or allow truncation.",
+            )
+
+
+def _check_found(request: Prepared, logits: Sequence[float]) -> None:
+    lost = [place for place, logit in enumerate(logits) if math.isnan(logit)]
+    if lost:
+        raise IndexFolderError(
+            f"{request.names[lost[0]]} is damaged in its index.", "Index it again."
+        )
+
+
+def _is_computed(future: Future[list[float]]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+async def unless_gone(work: Callable[[], Awaitable[_Result]], gone: Gone) -> _Result:
+    """What `work` gives; it is cancelled when the client leaves. Raises ClientGoneError then."""
+    working = asyncio.ensure_future(work())
+    watching = asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGoneError("The client has left.")
+        return working.result()
+    finally:
+        watching.cancel()
+        if not working.done():
+            working.cancel()
+        with suppress(asyncio.CancelledError, SightrankError):
+            await working

@@ -1,0 +1,199 @@
+"""Requests scored together, in turns, cut in pieces, cancelled, and finished before the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from sightrank import Document, Query, Reranker
+from sightrank.serve.errors import BusyError
+from sightrank.serve.fair import FairQueue
+from sightrank.serve.worker import Worker
+
+
+@dataclass(eq=False)
+class Job:
+    """What the worker needs of a request."""
+
+    name: str
+    costs: list[int]
+    num_bytes: int = 1
+
+
+@dataclass
+class Model:
+    """Scores a document with its place, and waits for a sign before each pass."""
+
+    passes: list[list[tuple[str, int, int]]] = field(default_factory=list)
+    go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def __call__(self, slices: Sequence[tuple[Any, int, int]]) -> list[list[float]]:
+        self.started.release()
+        self.go.acquire()
+        self.passes.append([(job.name, start, stop) for job, start, stop in slices])
+        if any(job.name == "bad" for job, _, _ in slices):
+            raise ValueError("bad")
+        return [[float(place) for place in range(start, stop)] for _, start, stop in slices]
+
+
+class Watch:
+    def batch(self, *numbers: float) -> None: ...
+
+
+@contextmanager
+def working(model: Any, budget: int = 10, waiting_bytes: int = 100) -> Iterator[Worker]:
+    worker = Worker(model, lambda: budget, waiting_bytes, Watch())
+    worker.start()
+    try:
+        yield worker
+    finally:
+        if isinstance(model, Model):
+            model.go.release(1000)
+        worker.close()
+
+
+def hold(worker: Worker, model: Model) -> Any:
+    """Keep the model busy, so that what comes next waits together."""
+    future = worker.score("holder", Job("holder", [1]))  # type: ignore[arg-type]
+    model.started.acquire()
+    return future
+
+
+def score(worker: Worker, key: str, name: str, *costs: int) -> Any:
+    return worker.score(key, Job(name, list(costs)))  # type: ignore[arg-type]
+
+
+def test_what_waits_together_runs_together() -> None:
+    model = Model()
+    with working(model) as worker:
+        hold(worker, model)
+        futures = [score(worker, key, key, 2) for key in "abc"]
+        model.go.release(2)
+        assert [future.result(10) for future in futures] == [[0.0]] * 3
+        assert model.passes[1] == [("a", 0, 1), ("b", 0, 1), ("c", 0, 1)]
+
+
+def test_keys_take_turns_and_a_large_request_goes_in_pieces() -> None:
+    model = Model()
+    with working(model) as worker:
+        hold(worker, model)
+        many = [score(worker, "greedy", f"g{n}", *[5] * 8) for n in range(3)]
+        small = score(worker, "modest", "m", 2)
+        model.go.release(2)
+        assert small.result(10) == [0.0]
+        assert len(model.passes) == 2, "the small one waits for none of the large ones"
+        model.go.release(1000)
+        assert [future.result(10) for future in many] == [[float(n) for n in range(8)]] * 3
+        runs = [(name, start) for passed in model.passes for name, start, _ in passed]
+        assert len(set(runs)) == len(runs), "nothing is scored twice"
+        assert all(stop - start <= 2 for passed in model.passes for _, start, stop in passed)
+
+
+def test_who_has_left_is_not_scored() -> None:
+    model = Model()
+    with working(model) as worker:
+        hold(worker, model)
+        left, stays = score(worker, "a", "left", 1), score(worker, "a", "stays", 1)
+        assert left.cancel()
+        model.go.release(2)
+        assert stays.result(10) == [0.0]
+    assert all(name != "left" for passed in model.passes for name, _, _ in passed)
+
+
+def test_who_leaves_between_pieces_is_not_scored_on() -> None:
+    model = Model()
+    with working(model) as worker:
+        future = score(worker, "a", "long", *[10] * 5)
+        model.started.acquire()
+        assert future.cancel()
+        model.go.release(1)
+        after = score(worker, "a", "after", 1)
+        model.go.release(10)
+        assert after.result(10) == [0.0]
+    assert [name for passed in model.passes for name, _, _ in passed] == ["long", "after"]
+
+
+def test_one_that_fails_takes_nobody_with_it() -> None:
+    model = Model()
+    with working(model) as worker:
+        hold(worker, model)
+        good, bad, other = (score(worker, name, name, 1) for name in ("good", "bad", "other"))
+        model.go.release(1000)
+        assert good.result(10) == other.result(10) == [0.0]
+        with pytest.raises(ValueError, match="bad"):
+            bad.result(10)
+
+
+def test_closing_finishes_what_was_accepted_and_takes_nothing_more() -> None:
+    model = Model()
+    with working(model) as worker:
+        futures = [score(worker, "a", str(n), 9) for n in range(5)]
+        reading = worker.read("a", list)
+        closing = threading.Thread(target=worker.close)
+        closing.start()
+        while not worker.stopping:
+            pass
+        with pytest.raises(BusyError):
+            score(worker, "a", "late", 1)
+        model.go.release(1000)
+        closing.join(10)
+        assert not wait([*futures, reading], 0).not_done
+
+
+def test_reading_waits_while_what_was_read_fills_the_memory() -> None:
+    model = Model()
+    with working(model, waiting_bytes=10) as worker:
+        first = worker.read("a", lambda: [Job("large", [1], num_bytes=50)])  # type: ignore[list-item]
+        read = first.result(10)
+        second = worker.read("a", list)
+        assert not wait([second], 0.2).done
+        worker.drop(read)
+        assert second.result(10) == []
+
+
+def test_calls_run_alone_and_are_not_starved() -> None:
+    model = Model()
+    with working(model) as worker:
+        hold(worker, model)
+        call = worker.run("z", lambda: len(model.passes))
+        futures = [score(worker, f"key{n}", str(n), 9) for n in range(20)]
+        model.go.release(1000)
+        assert call.result(10) <= 3
+        assert not wait(futures, 10).not_done
+
+
+def test_turns_go_round() -> None:
+    queue: FairQueue[int] = FairQueue()
+    for number in range(4):
+        queue.put("a", number)
+    queue.put("b", 10)
+    queue.put(None, 20)
+    taken = [queue.take()[1] for _ in range(4)]
+    queue.put_back("a", 9, first=True)
+    assert [*taken, *(queue.take()[1] for _ in range(len(queue)))] == [0, 10, 20, 1, 9, 2, 3]
+
+
+def test_scores_are_those_of_rank_whoever_else_asks(reranker: Reranker) -> None:
+    sets = [
+        ("sugar", [f"passage {n} " * (n + 1) for n in range(9)]),
+        ("coal", ["one", "two", "passage 0 "]),
+        ("sugar", ["three " * 60]),
+    ]
+    asked = [
+        reranker.prepare(Query.text(query), [Document.text(text) for text in texts])
+        for query, texts in sets
+    ]
+    with working(reranker.score_prepared, budget=64) as worker:
+        futures = [worker.score(str(n), request) for n, request in enumerate(asked)]
+        for future, (query, texts), request in zip(futures, sets, asked, strict=True):
+            ranking = reranker.rank(query, texts)
+            expected = [hit.logit for hit in sorted(ranking, key=lambda hit: hit.index)]
+            assert future.result(60) == pytest.approx(expected, abs=1e-4)
+            assert request.num_tokens == ranking.total_tokens
