@@ -72,7 +72,7 @@ def platform_of(environment: Mapping[str, str]) -> Platform | None:
     return Platform(name, health, health, predict, _port(environment, "AIP_HTTP_PORT"))
 
 
-def router(platform: Platform, rank: Rank, is_ready: Callable[[], bool]) -> APIRouter:
+def router(platform: Platform, rank: Rank, is_ready: Callable[[Request], bool]) -> APIRouter:
     """The platform's routes. The app that mounts them turns SightrankErrors into answers."""
     routes = APIRouter(include_in_schema=False)
     _add_health(routes, platform, is_ready)
@@ -85,12 +85,12 @@ def router(platform: Platform, rank: Rank, is_ready: Callable[[], bool]) -> APIR
     return routes
 
 
-def _add_health(routes: APIRouter, platform: Platform, is_ready: Callable[[], bool]) -> None:
+def _add_health(routes: APIRouter, platform: Platform, is_ready: Callable[[Request], bool]) -> None:
     async def live() -> Response:
         return Response(status_code=200)
 
-    async def ready() -> Response:
-        return Response(status_code=200 if is_ready() else 503)
+    async def ready(request: Request) -> Response:
+        return Response(status_code=200 if is_ready(request) else 503)
 
     routes.add_api_route(platform.ready, ready, methods=["GET"])
     if platform.live != platform.ready:

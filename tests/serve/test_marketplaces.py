@@ -77,7 +77,7 @@ class Container:
 
     def __post_init__(self) -> None:
         self.app = FastAPI()
-        self.app.include_router(router(self.platform, self.ranker, lambda: self.is_ready))
+        self.app.include_router(router(self.platform, self.ranker, lambda _: self.is_ready))
 
         @self.app.exception_handler(SightrankError)
         async def answer(_: Request, error: SightrankError) -> Response:
