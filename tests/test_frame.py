@@ -27,6 +27,7 @@ DOCUMENTS = [
         "docs/accounts.md",
         "docs/cli.md",
         "docs/deployment.md",
+        "docs/serving.md",
     )
 ]
 MIB = 1024 * 1024

@@ -8,6 +8,7 @@ import re
 import struct
 import threading
 import zlib
+from typing import Literal
 
 import PIL.Image
 
@@ -82,23 +83,23 @@ def convert_image(image: PIL.Image.Image, limits: FileLimits) -> PIL.Image.Image
         ) from error
 
 
-def decode_base64(text: str, limits: FileLimits) -> bytes:
+def decode_base64(text: str, limits: FileLimits, kind: Literal["image", "PDF"] = "image") -> bytes:
     """The bytes in a base64 string, bare or in a data URI. Never a path, never an address."""
     if not text.strip():
-        raise EmptyInputError("The image string is empty.", "Give base64 or a data URI.")
+        raise EmptyInputError(f"The {kind} string is empty.", "Give base64 or a data URI.")
     if re.match(r"\s*https?://", text, re.IGNORECASE):
         raise UnsupportedInputError(
-            f"The image is a web address ({quote(text)}), and nothing is fetched here.",
+            f"The {kind} is a web address ({quote(text)}), and nothing is fetched here.",
             "Fetch it first and pass the bytes.",
         )
-    payload = _data_uri_payload(text) if text.lstrip()[:5].lower() == "data:" else text
-    check_size(max(1, len(payload) * 3 // 4), limits.max_file_bytes, "image")
+    payload = _data_uri_payload(text, kind) if text.lstrip()[:5].lower() == "data:" else text
+    check_size(max(1, len(payload) * 3 // 4), limits.max_file_bytes, kind)
     compact = re.sub(r"\s+", "", payload).rstrip("=").translate({45: 43, 95: 47})  # URL-safe too
     try:
         return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
     except ValueError as error:
         raise UnsupportedInputError(
-            f"The image string ({quote(text)}) is neither base64 nor a data URI.",
+            f"The {kind} string ({quote(text)}) is neither base64 nor a data URI.",
             "Pass a file as a pathlib.Path, other content as bytes.",
         ) from error
 
@@ -184,7 +185,7 @@ def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _data_uri_payload(text: str) -> str:
+def _data_uri_payload(text: str, expected: str) -> str:
     header, comma, payload = text.lstrip().partition(",")
     kind, *options = header[5:].split(";")
     if not comma or "base64" not in (option.strip().lower() for option in options):
@@ -192,12 +193,17 @@ def _data_uri_payload(text: str) -> str:
             f"The data URI {quote(text)} is not in base64.",
             "Expected is data:image/png;base64,... or the like.",
         )
-    if kind and not kind.strip().lower().startswith(("image/", "application/octet-stream")):
+    usual = "image/" if expected == "image" else "application/pdf"
+    if kind and not kind.strip().lower().startswith((usual, "application/octet-stream")):
         raise UnsupportedInputError(
-            f"The data URI holds {quote(kind)}, expected is an image.",
+            f"The data URI holds {quote(kind)}, expected is {_article(expected)}.",
             "For a PDF use Document.pdf(bytes), for text a string.",
         )
     return payload
+
+
+def _article(kind: str) -> str:
+    return "an image" if kind == "image" else f"a {kind}"
 
 
 def _unknown(content: bytes) -> UnreadableImageError:

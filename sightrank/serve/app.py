@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from sightrank._version import VERSION
 from sightrank.errors import SightrankError
-from sightrank.serve import probes, rerank, score
+from sightrank.serve import documents, probes, rerank, score
 from sightrank.serve.access import Access
 from sightrank.serve.fetch import Fetcher
 from sightrank.serve.guard import Guard
@@ -52,7 +52,14 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service, app.state.started = service, int(time.time())
-    for router in (probes.router, probes.models_router, rerank.router, score.router, *routers):
+    for router in (
+        probes.router,
+        probes.models_router,
+        rerank.router,
+        score.router,
+        documents.router,
+        *routers,
+    ):
         app.include_router(router)
     for kind in (SightrankError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, failed)

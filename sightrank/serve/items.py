@@ -157,4 +157,6 @@ def _made(piece: Piece, fetched: dict[str, bytes], limits: FileLimits) -> Part:
     content = fetched[piece.value] if piece.is_address else None
     if piece.kind == "image":
         return Image(piece.value if content is None else content)
-    return Pdf(decode_base64(piece.value, limits) if content is None else content, piece.pages)
+    return Pdf(
+        decode_base64(piece.value, limits, "PDF") if content is None else content, piece.pages
+    )

@@ -210,6 +210,26 @@ class Service:
                 for own, count, request in zip(logits, counts, requests, strict=True)
             ]
 
+    async def computed(
+        self, ticket: Ticket, call: Callable[[], _Result], tokens: Callable[[_Result], int]
+    ) -> _Result:
+        """Run `call` where the model is; what it says it took is charged, reserved as it ends.
+
+        What it will take is not known before the documents are read, so here the reservation only
+        asks whether there is any balance.
+        """
+        ticket.reserved = True
+        await self.access.reserve(ticket.caller, 1, ticket.id)
+        future = self.worker.run(ticket.caller.key_id, call)
+        try:
+            result = await asyncio.shield(asyncio.wrap_future(future))
+        except asyncio.CancelledError:
+            if not future.cancel():  # it runs, and what it does will stay: that has its price
+                ticket.due = tokens(await asyncio.wrap_future(future)) or None
+            raise
+        ticket.due = tokens(result) or None
+        return result
+
     async def admit(self, ticket_id: str, authorization: str | None) -> Ticket:
         """Let a caller in. Raises AccessError."""
         ticket = Ticket(ticket_id, await self.access.admit(authorization))

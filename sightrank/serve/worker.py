@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+PASS_SECONDS = 0.5
+"""What a pass should take: with more in it nobody is served faster once the processor is full, and
+whoever comes next waits longer."""
+LEAST_TOKENS = 256
+"""In a pass, however slow the machine is."""
+
 
 class Watch(Protocol):
     """Who is told what ran."""
@@ -76,6 +82,7 @@ class Worker:
         self._reading: FairQueue[_Call] = FairQueue()
         self._scoring: FairQueue[_Scoring | _Call] = FairQueue()
         self._held: dict[int, int] = {}
+        self._tokens_a_second = float("inf")
         self._stopping = False
         self._threads = [
             threading.Thread(target=target, name=f"sightrank-{name}", daemon=True)
@@ -165,7 +172,7 @@ class Worker:
 
     def _next_batch(self) -> _Call | list[tuple[str | None, _Scoring, int]]:
         """A call that runs alone, or (key, request, up to which document) within the budget."""
-        budget = self._batch_tokens()
+        budget = self._budget()
         share = max(1, budget // max(1, self._scoring.num_keys))
         batch: list[tuple[str | None, _Scoring, int]] = []
         while len(self._scoring) and budget > 0:
@@ -185,6 +192,11 @@ class Worker:
             budget -= used
         return batch
 
+    def _budget(self) -> int:
+        """Tokens of the next pass, judged by how fast the last ones were."""
+        most = self._batch_tokens()
+        return int(min(most, max(LEAST_TOKENS, self._tokens_a_second * PASS_SECONDS)))
+
     def _run(self, batch: list[tuple[str | None, _Scoring, int]]) -> None:
         start = time.perf_counter()
         slices = [(item.request, len(item.logits), stop) for _, item, stop in batch]
@@ -194,7 +206,11 @@ class Worker:
             for (_, start, stop), (_, item, _) in zip(slices, batch, strict=True)
         )
         documents = sum(stop - start for _, start, stop in slices)
-        self._watch.batch(len(batch), documents, tokens, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        speed = tokens / max(seconds, 1e-6)
+        known = self._tokens_a_second != float("inf")
+        self._tokens_a_second = (self._tokens_a_second + speed) / 2 if known else speed
+        self._watch.batch(len(batch), documents, tokens, seconds)
 
     def _take_results(
         self,

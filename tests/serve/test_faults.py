@@ -191,7 +191,7 @@ def run_with(reranker: Any, test: Callable[[Any], Any], access: Any, **settings:
 
 def test_a_client_that_leaves_while_it_waits_is_not_charged(reranker: Reranker) -> None:
     ledger, slow = Ledger(), Slow(reranker)
-    bye = [{"type": "sleep", "seconds": 0.1}, {"type": "http.disconnect"}]
+    bye: list[Message] = [{"type": "sleep", "seconds": 0.1}, {"type": "http.disconnect"}]
 
     async def test(app: Any) -> None:
         body = json.dumps(BODY).encode()

@@ -1,0 +1,278 @@
+"""Our own routes: leave documents here once, then rank them by the name of their index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, File, Form, Query, UploadFile
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sightrank.errors import UnsupportedInputError
+from sightrank.inputs.decode import decode_base64
+from sightrank.inputs.files import naming
+from sightrank.serve.dialects import Ascii
+from sightrank.serve.items import items, pieces, query_pieces
+from sightrank.serve.replies import FAILURES, Usage
+from sightrank.serve.routing import AdmittedRoute, gone, service_of, ticket_of
+from sightrank.serve.schemas import Item, OneItem, TopN
+from sightrank.serve.shelf import Given, Kept, NoShelvesError, Shelf, content_id, shelves
+from sightrank.types import Image, Pdf, Text
+
+router = APIRouter(
+    route_class=AdmittedRoute,
+    responses={**FAILURES, 404: {"description": "No such index or document."}},
+    tags=["documents"],
+)
+_Result = TypeVar("_Result")
+IndexName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", examples=["handbook"])
+]
+Id = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]+$")]
+
+
+class NewDocument(Item):
+    """A text, an image, an image with its text, or a PDF, whose pages become documents."""
+
+    id: Id | None = Field(None, description="Without it, one made of the content.")
+
+
+class DocumentsRequest(BaseModel):
+    """Documents to keep."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "index": "handbook",
+                    "documents": [{"id": "hours", "text": "The shop opens at nine."}],
+                }
+            ]
+        }
+    )
+
+    index: IndexName
+    documents: list[NewDocument] = Field(min_length=1, max_length=1000)
+
+
+class RankRequest(BaseModel):
+    """A query to documents that are kept here."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"index": "handbook", "query": "when does it open"}]}
+    )
+
+    index: IndexName
+    query: OneItem
+    ids: list[str] | None = Field(
+        None, min_length=1, max_length=10_000, description="Only these; a PDF's id: all its pages."
+    )
+    top_n: TopN = None
+
+
+class KeptDocument(BaseModel):
+    """A document that is there; pages of a PDF are ID#page=1 and so on."""
+
+    id: str
+    tokens: int
+    truncated: bool
+
+
+class DocumentsReply(BaseModel):
+    """Documents of an index."""
+
+    object: str
+    index: str
+    data: list[KeptDocument]
+    usage: Usage
+
+
+class RankedId(BaseModel):
+    """One line of a ranking."""
+
+    id: str
+    relevance_score: float
+
+
+class RankReply(BaseModel):
+    """Best first."""
+
+    object: str
+    model: str
+    index: str
+    results: list[RankedId]
+    usage: Usage
+
+
+@router.post("/v1/documents", response_model=DocumentsReply)
+async def put(request: Request, body: DocumentsRequest) -> Response:
+    """Keep documents under an index's name, replacing those of the same id.
+
+    The model runs over each once, for which its tokens are charged; queries then cost only theirs
+    in time, and are charged as any.
+    """
+    service = service_of(request)
+    limits = service.reranker.encoder.limits
+    _, made = await items(
+        pieces("-"), [pieces(each) for each in body.documents], service.fetcher, limits
+    )
+    given = []
+    for place, (document, each) in enumerate(zip(made, body.documents, strict=True)):
+        with naming(f"documents[{place}]"):
+            if each.pages is not None or (each.pdf is not None and (each.text or each.image)):
+                raise UnsupportedInputError(
+                    "A PDF is kept as a whole and alone.", "Leave out pages, text and image."
+                )
+            held: dict[str, Any] = {"text": None, "image": None, "pdf": None}
+            for part in document.parts:
+                if isinstance(part, Text):
+                    held["text"] = part.text
+                elif isinstance(part, Pdf):
+                    held["pdf"] = part.source
+                elif isinstance(part, Image):
+                    source = part.source
+                    held["image"] = (
+                        decode_base64(source, limits) if isinstance(source, str) else source
+                    )
+            given.append(Given(each.id or content_id(**held), **held))
+    return await _put(request, body.index, given)
+
+
+@router.post("/v1/documents/upload", response_model=DocumentsReply)
+async def upload(
+    request: Request,
+    index: Annotated[str, Form()],
+    files: Annotated[list[UploadFile], File(description="Images, PDFs, UTF-8 texts.")],
+) -> Response:
+    """The same from a form with files; a file's name is its document's id."""
+    given = []
+    for file in files:
+        content = await file.read()
+        given.append(_from_file((file.filename or "")[:256], content))
+    return await _put(request, index, given)
+
+
+@router.get("/v1/documents")
+async def list_documents(
+    request: Request, index: Annotated[str | None, Query()] = None
+) -> Response:
+    """Documents of an index, or without one the names of all indexes."""
+    data, owner = _data(request), ticket_of(request).caller.key_id
+    if index is None:
+        names = [{"index": name} for name in shelves(data, owner)]
+        return Ascii({"object": "list", "data": names})
+    shelf, reranker = Shelf.of(data, owner, index), service_of(request).reranker
+
+    def look() -> list[Kept]:
+        shelf.open(reranker)
+        return shelf.kept(reranker)
+
+    return _documents(index, await _run(request, look), 0)
+
+
+@router.delete("/v1/documents/{index}")
+async def delete_index(request: Request, index: str) -> Response:
+    """Forget an index."""
+    shelf = Shelf.of(_data(request), ticket_of(request).caller.key_id, index)
+    reranker = service_of(request).reranker
+    await _run(request, lambda: shelf.delete_all(reranker))
+    return Ascii({"object": "index.deleted", "index": index})
+
+
+@router.delete("/v1/documents/{index}/{id:path}")
+async def delete_document(request: Request, index: str, id: str) -> Response:
+    """Forget a document; a PDF with all its pages."""
+    shelf = Shelf.of(_data(request), ticket_of(request).caller.key_id, index)
+    reranker = service_of(request).reranker
+    await _run(request, lambda: shelf.delete(reranker, id))
+    return Ascii({"object": "document.deleted", "index": index, "id": id})
+
+
+@router.post("/v1/rank", response_model=RankReply)
+async def rank(request: Request, body: RankRequest) -> Response:
+    """Rank what an index holds, or some of it by id."""
+    service, ticket = service_of(request), ticket_of(request)
+    shelf = Shelf.of(_data(request), ticket.caller.key_id, body.index)
+    reranker = service.reranker
+
+    async def work() -> Any:
+        asked, _ = await items(
+            query_pieces(body.query), [], service.fetcher, reranker.encoder.limits
+        )
+
+        def read() -> list[Any]:
+            index = shelf.open(reranker)
+            names = None if body.ids is None else shelf.names(reranker, body.ids)
+            return [reranker.prepare_indexed(asked, index, names)]
+
+        return (await service.scored(ticket, read))[0]
+
+    found = await service.within(ticket, work, gone(request))
+    ticket.num_documents = len(found.logits)
+    results = [
+        {
+            "id": found.names[place],
+            "relevance_score": round(reranker.probability(found.logits[place]), 8),
+        }
+        for place in found.best(body.top_n)
+    ]
+    usage = {"total_tokens": found.num_tokens}
+    own = {"object": "list", "model": service.own_name, "index": body.index}
+    return Ascii({**own, "results": results, "usage": usage})
+
+
+async def _put(request: Request, name: str, given: Sequence[Given]) -> Response:
+    service, ticket = service_of(request), ticket_of(request)
+    shelf = Shelf.of(_data(request), ticket.caller.key_id, name)
+    ticket.num_documents = len(given)
+
+    async def work() -> Any:
+        kept, tokens = await service.computed(
+            ticket, lambda: shelf.put(service.reranker, given), lambda result: result[1]
+        )
+        return kept, tokens
+
+    kept, tokens = await service.within(ticket, work, gone(request))
+    return _documents(name, kept, tokens)
+
+
+async def _run(request: Request, call: Callable[[], _Result]) -> _Result:
+    service, ticket = service_of(request), ticket_of(request)
+
+    async def work() -> _Result:
+        return await service.computed(ticket, call, lambda _: 0)
+
+    return await service.within(ticket, work, gone(request))
+
+
+def _from_file(name: str, content: bytes) -> Given:
+    """By what the bytes are, not by what the name says."""
+    if content[:1024].lstrip().startswith(b"%PDF-"):
+        return Given(name or content_id(None, None, content), pdf=content)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        return Given(name or content_id(None, content, None), image=content)
+    return Given(name or content_id(text, None, None), text=text)
+
+
+def _documents(index: str, kept: Sequence[Kept], tokens: int) -> Response:
+    data = [
+        {"id": each.id, "tokens": each.num_tokens, "truncated": each.truncated} for each in kept
+    ]
+    usage = {"total_tokens": tokens}
+    return Ascii({"object": "list", "index": index, "data": data, "usage": usage})
+
+
+def _data(request: Request) -> Path:
+    data = service_of(request).settings.data
+    if data is None:
+        raise NoShelvesError(
+            "This server keeps no documents.", "Start it with --data FOLDER to keep some."
+        )
+    return data
