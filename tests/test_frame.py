@@ -46,9 +46,12 @@ def test_make_alone_lists_its_targets() -> None:
 
 
 def options_of(command: str) -> set[str]:
+    """Options of a command, or of all the commands in a group."""
     declared = typer.main.get_command(app)
     found = declared.commands[command]  # type: ignore[attr-defined]
-    return {name for parameter in found.params for name in parameter.opts} | {"-h", "--help"}
+    parts = [found, *getattr(found, "commands", {}).values()]
+    named = {name for part in parts for parameter in part.params for name in parameter.opts}
+    return named | {"-h", "--help"}
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "demo" / "run.sh"], ids=lambda path: path.name)

@@ -17,6 +17,7 @@ from sightrank.cli.doctor import doctor
 from sightrank.cli.evaluate import evaluate
 from sightrank.cli.explain import explain
 from sightrank.cli.index import index
+from sightrank.cli.keys import keys
 from sightrank.cli.output import print_error
 from sightrank.cli.rank import rank
 from sightrank.cli.serve import serve
@@ -43,6 +44,7 @@ app.command()(dedup)
 app.command(cls=ManySets)(compare)
 app.command()(train)
 app.command()(serve)
+app.add_typer(keys, name="keys")
 
 
 def _version(asked: bool) -> None:

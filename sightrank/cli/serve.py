@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +51,12 @@ def serve(
         ),
     ] = False,
     database: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where keys and charges are kept.")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where keys and charges are kept, as for `keys`. Default: SIGHTRANK_DATABASE, or a"
+            " file in the user's data folder.",
+        ),
     ] = None,
     max_body: Annotated[
         str, typer.Option(metavar="SIZE", help="A request's size at most.")
@@ -82,6 +88,7 @@ def serve(
 
     \b
     sightrank serve --no-auth
+    sightrank serve --host 0.0.0.0 --database postgresql://db.internal/sightrank
     sightrank serve --no-auth --port 9000 --no-fetch
     sightrank serve --no-auth --model jinaai/jina-reranker-m0 --data indexes/
 
@@ -113,6 +120,8 @@ def run(request: Request, model: options.ModelOptions) -> None:
         from sightrank.serve.app import create_app
         from sightrank.serve.fetch import FetchLimits
         from sightrank.serve.logs import log_to_stderr
+        from sightrank.serve.marketplaces import platform_of
+        from sightrank.serve.mounting import mounted
         from sightrank.serve.settings import Settings
     except ImportError as error:
         raise MissingExtraError(
@@ -137,8 +146,12 @@ def run(request: Request, model: options.ModelOptions) -> None:
         max_pdf_pages=500,
         max_pdf_memory_bytes=1024 * MIB,
     )
+    platform = platform_of(os.environ)
+    if platform is not None and platform.model is not None and model.model is None:
+        model = replace(model, model=str(platform.model))
     access = make_access(request)
-    app = create_app(model.load(limits), access, settings)
+    routers = [] if platform is None else [mounted(platform)]
+    app = create_app(model.load(limits), access, settings, routers=routers)
     log_to_stderr()
     uvicorn.Server(
         uvicorn.Config(
@@ -168,14 +181,22 @@ def check_open(request: Request) -> None:
 
 
 def make_access(request: Request) -> Access:
-    """Who is let in. Raises OptionError where nothing says so."""
-    from sightrank.serve.access import NoAccess
+    """Who is let in: holders of a key, or with --no-auth anybody.
 
+    Raises OptionError, MissingExtraError, AccountsUnavailableError.
+    """
     if request.no_auth:
+        from sightrank.serve.access import NoAccess
+
         return NoAccess()
-    raise OptionError(
-        "Keys are not available in this version.", "Add --no-auth to serve your own machine."
-    )
+    from sightrank.serve.database import require_accounts
+
+    require_accounts()
+    from sightrank.serve.accounts import Accounts
+    from sightrank.serve.limits import Policy
+
+    # A reservation must outlive its request, also where that is read or charged slowly.
+    return Accounts.open(request.database, Policy(hold_seconds=2 * request.deadline))
 
 
 def _is_own_machine(host: str) -> bool:

@@ -23,7 +23,7 @@ from sightrank.serve.schemas import (
     V2Request,
     VllmRerankRequest,
 )
-from sightrank.serve.service import Ask, Scored
+from sightrank.serve.service import Ask, Scored, Ticket
 
 router = APIRouter(route_class=AdmittedRoute, responses=FAILURES, tags=["rerank"])
 
@@ -73,6 +73,11 @@ async def rerank_vllm(request: Request, body: VllmRerankRequest) -> Response:
 
 async def jina(request: Request, body: JinaRequest) -> Response:
     """Answer as Jina does."""
+    return Ascii(await jina_answer(request, body, ticket_of(request)))
+
+
+async def jina_answer(request: Request, body: JinaRequest, ticket: Ticket) -> dict[str, Any]:
+    """What Jina answers with."""
     service = service_of(request)
     ask = Ask(
         query_pieces(body.query),
@@ -80,7 +85,7 @@ async def jina(request: Request, body: JinaRequest) -> Response:
         body.model,
         truncation=body.truncation is not False,
     )
-    found = await service.rank(ticket_of(request), ask, gone(request))
+    found = await service.rank(ticket, ask, gone(request))
     results = []
     for place in found.best(body.top_n):
         result: dict[str, Any] = {"index": place, "relevance_score": _score(request, found, place)}
@@ -88,8 +93,7 @@ async def jina(request: Request, body: JinaRequest) -> Response:
             result["document"] = _as_sent(body.documents[place])
         results.append(result)
     usage = {"total_tokens": found.num_tokens}
-    reply = {"model": body.model, "object": "list", "usage": usage, "results": results}
-    return Ascii(reply)
+    return {"model": body.model, "object": "list", "usage": usage, "results": results}
 
 
 async def cohere_v1(request: Request, body: CohereV1Request) -> Response:
