@@ -15,7 +15,7 @@ STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #8885; }
+th, td { padding: .3rem .5rem; font-size: .9rem; text-align: right; border-bottom: 1px solid #8885; }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; min-width: 12rem; }
 .scroll { overflow-x: auto; }
 .best { font-weight: 700; }
@@ -69,8 +69,8 @@ def _how(report: Mapping[str, Any]) -> str:
     return (
         f"<p>Differences are those of {escape(report['metric'])} from"
         f" <b>{escape(report['baseline'])}</b>, tested by a {escape(test['name'])}"
-        f" ({test['permutations']:,} permutations, seed {test['seed']}; all of them where that many"
-        " exist), not corrected for the number of comparisons. Every run began with nothing"
+        f" ({test['permutations']:,} permutations, seed {test['seed']}; all of them where there are no"
+        " more), not corrected for the number of comparisons. Every run began with nothing"
         " remembered of earlier ones. Seconds are those of scoring, with reading and drawing the"
         f" documents and without loading the model. Sightrank {escape(report['sightrank'])}.</p>"
     )
