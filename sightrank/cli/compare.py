@@ -70,7 +70,9 @@ class Request:
 def compare(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="Models and peers; the first is judged by."),
+        typer.Argument(
+            metavar="MODEL...", help="Models and peers; all are compared with the first."
+        ),
     ],
     on: Annotated[
         list[Path], typer.Option("--on", metavar="DIR...", help="Folders as `evaluate` takes them.")

@@ -23,10 +23,11 @@ from sightrank.errors import (
     PeerError,
     UnsupportedInputError,
 )
-from sightrank.evaluate.http_peer import HttpPeer
+from sightrank.evaluate.http_peer import PAGE_PIXELS, HttpPeer
 from sightrank.evaluate.http_post import post_json
 from sightrank.evaluate.peers import check, is_peer, open_peer
 from sightrank.evaluate.run import Task, prepare, rerank
+from sightrank.inputs.load import FileLimits, load
 from sightrank.types import Document, Query
 from tests.evaluate.service import by_words, serving
 
@@ -198,6 +199,19 @@ def test_images_are_sent_in_jinas_shape(
         with PIL.Image.open(content) as image, PIL.Image.open(tmp_path / f"{name}.png") as original:
             assert image.format == "PNG"
             assert image.convert("RGB").tobytes() == original.tobytes()
+
+
+def test_a_page_of_a_pdf_is_drawn_and_sent() -> None:
+    page = Document.pdf(Path(__file__).parents[2] / "demo" / "xfig-howto.pdf", 1)
+    (drawn,) = load(page, FileLimits(), max_pixels=PAGE_PIXELS)
+    assert isinstance(drawn, PIL.Image.Image)
+    with serving(by_words) as service:
+        peer = HttpPeer.of(f"http+jina:{service.url}#m")
+        peer.score_matrix([Query.text("q")], [page], [(0, 0)])
+    (sent,) = service.bodies[0]["documents"]
+    with PIL.Image.open(io.BytesIO(base64.b64decode(sent["image"]))) as image:
+        assert image.mode == drawn.mode == "RGB"
+        assert image.tobytes() == drawn.tobytes()
 
 
 def test_a_busy_service_is_asked_again_after_as_long_as_it_says() -> None:
