@@ -50,7 +50,11 @@ def main() -> None:
         dtype: Reranker.from_pretrained(given.model, device="cpu", dtype=dtype) for dtype in DTYPES
     }
     load = os.getloadavg()
-    result: dict[str, Any] = {"fingerprint": rankers["float32"].fingerprint, "sets": {}}
+    result: dict[str, Any] = {
+        "fingerprint": rankers["float32"].fingerprint,
+        "rounds": given.rounds,
+        "sets": {},
+    }
     for name, documents in sets.items():
         result["sets"][name] = {
             "documents": len(documents),

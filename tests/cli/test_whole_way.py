@@ -12,6 +12,8 @@ import pytest
 from sightrank.cli import checkup, main
 from sightrank.reranker import Reranker
 from tests.cli.conftest import DEMO
+from tests.int8 import NEEDS_INT8
+from tests.tolerances import INT8_MODEL_LOGIT
 
 
 def status(*arguments: object) -> int:
@@ -108,6 +110,18 @@ def test_doctor_shows_the_exact_prompt(
     assert printed["golden"] is None
     assert len(printed["model"]["fingerprint"]) == 64
     assert printed["versions"].keys() >= {"sightrank", "python", "torch", "tokenizers"}
+
+
+@NEEDS_INT8
+def test_int8_by_name(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--model", checkpoint, "--device", "cpu", "--dtype", "int8")
+    pair = ("--query", "what?", "--document", "a lion")
+    printed = answer(capsys, "doctor", *pair, *options)
+    exact = answer(capsys, "doctor", *pair, "--model", checkpoint, "--device", "cpu")
+    assert [each["model"]["dtype"] for each in (printed, exact)] == ["int8", "float32"]
+    assert printed["model"]["parameters"] == exact["model"]["parameters"]
+    off = abs(printed["pair"]["logit"] - exact["pair"]["logit"])
+    assert 0 < off <= INT8_MODEL_LOGIT
 
 
 def test_doctor_for_people_says_why_no_published_scores(
