@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from sightrank.errors import IndexFolderError, SightrankError
+from sightrank.errors import SightrankError
 from sightrank.serve.access import Access, Caller
 from sightrank.serve.errors import (
     BusyError,
     ClientGoneError,
     DeadlineError,
+    StaleIndexError,
     TokenLimitError,
     TooManyWaitingError,
     UnknownModelError,
@@ -325,7 +326,7 @@ def _check_whole(requests: Sequence[Prepared]) -> None:
 def _check_found(request: Prepared, logits: Sequence[float]) -> None:
     lost = [place for place, logit in enumerate(logits) if math.isnan(logit)]
     if lost:
-        raise IndexFolderError(
+        raise StaleIndexError(
             f"{request.names[lost[0]]} is damaged in its index.", "Index it again."
         )
 
