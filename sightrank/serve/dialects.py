@@ -14,6 +14,12 @@ from starlette.requests import Request
 from sightrank.errors import SightrankError
 from sightrank.serve.errors import code_of, retry_after
 
+_UNTOLD = {
+    500: "An unexpected error occurred.",
+    503: "The service is not available now. Try again later.",
+    507: "Memory or disk do not suffice for this. Send less, or delete documents.",
+}
+
 
 class Ascii(JSONResponse):
     """JSON in ASCII: what a client sent comes back whatever it holds, lone surrogates too."""
@@ -37,7 +43,9 @@ def request_id(request: Request) -> str:
 
 def error_reply(request: Request, error: SightrankError) -> Ascii:
     """An error in the words of the path's service."""
-    message = str(error) if error.status < 500 or error.status in (503, 504, 507) else error.message
+    # Errors of the engine and the disk may name this machine's folders; the server's own do not.
+    told = error.status < 500 or hasattr(error, "code")
+    message = str(error) if told else _UNTOLD.get(error.status, _UNTOLD[500])
     wait = retry_after(error)
     headers = {} if wait is None else {"Retry-After": str(max(1, math.ceil(wait)))}
     return _reply(request, error.status, message, code_of(error), headers)

@@ -204,9 +204,7 @@ async def rank(request: Request, body: RankRequest) -> Response:
         )
 
         def read() -> list[Any]:
-            index = shelf.open(reranker)
-            names = None if body.ids is None else shelf.names(reranker, body.ids)
-            return [reranker.prepare_indexed(asked, index, names)]
+            return [shelf.prepare(reranker, asked, body.ids)]
 
         return (await service.scored(ticket, read))[0]
 

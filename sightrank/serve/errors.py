@@ -51,6 +51,13 @@ class UnknownIndexError(RequestError):
     code = "RESOURCE_NOT_FOUND"
 
 
+class StaleIndexError(RequestError):
+    """An index, or a document in it, that cannot be ranked as it is."""
+
+    status = 409
+    code = "RESOURCE_STALE"
+
+
 class FetchError(RequestError):
     """An address that is not fetched, or that did not give what was asked for."""
 

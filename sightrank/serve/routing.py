@@ -15,7 +15,8 @@ from starlette.responses import Response
 from sightrank.errors import SightrankError
 from sightrank.serve.dialects import error_reply, invalid_reply, plain_reply, request_id
 from sightrank.serve.errors import CODES, code_of
-from sightrank.serve.service import Gone, Service, Ticket
+from sightrank.serve.places import Gone
+from sightrank.serve.service import Service, Ticket
 
 log = logging.getLogger("sightrank.serve")
 

@@ -6,23 +6,23 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from sightrank.errors import IndexFolderError, SightrankError
 from sightrank.serve.access import Access, Caller
 from sightrank.serve.errors import (
     BusyError,
     ClientGoneError,
     DeadlineError,
+    StaleIndexError,
     TokenLimitError,
-    TooManyWaitingError,
     UnknownModelError,
 )
 from sightrank.serve.fetch import Fetcher
 from sightrank.serve.items import Pieces, items
 from sightrank.serve.metrics import Metrics
+from sightrank.serve.places import Gone, Places, unless_gone
 from sightrank.serve.schemas import is_cohere
 from sightrank.serve.settings import Settings
 from sightrank.serve.shelf import Opened
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from sightrank.reranker import Reranker
 
 _Result = TypeVar("_Result")
-Gone = Callable[[], Awaitable[None]]
-"""Returns when the client has left."""
 
 
 @dataclass(frozen=True)
@@ -75,39 +73,6 @@ class Ask:
     model: str | None = None
     truncation: bool = True
     max_doc_length: int | None = None
-
-
-@dataclass
-class Places:
-    """How many requests are in the house, and whose."""
-
-    most: int
-    by_key: dict[str | None, int] = field(default_factory=dict)
-
-    @property
-    def taken(self) -> int:
-        """In all."""
-        return sum(self.by_key.values())
-
-    @asynccontextmanager
-    async def one(self, key: str | None, wait: Callable[[], float]) -> AsyncIterator[None]:
-        """A place while a request is under way. Raises BusyError, TooManyWaitingError."""
-        held = self.by_key.get(key, 0)
-        if self.taken >= self.most:
-            raise BusyError(
-                f"{self.taken} requests wait, and no more may.", "Try again later.", wait()
-            )
-        if key is not None and held >= max(1, self.most // 2):
-            raise TooManyWaitingError(
-                f"{held} requests of this key wait, and no more may.", "Wait for them.", wait()
-            )
-        self.by_key[key] = held + 1
-        try:
-            yield
-        finally:
-            self.by_key[key] -= 1
-            if not self.by_key[key]:
-                del self.by_key[key]
 
 
 class Service:
@@ -325,27 +290,10 @@ def _check_whole(requests: Sequence[Prepared]) -> None:
 def _check_found(request: Prepared, logits: Sequence[float]) -> None:
     lost = [place for place, logit in enumerate(logits) if math.isnan(logit)]
     if lost:
-        raise IndexFolderError(
+        raise StaleIndexError(
             f"{request.names[lost[0]]} is damaged in its index.", "Index it again."
         )
 
 
 def _is_computed(future: Future[list[float]]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
-
-
-async def unless_gone(work: Callable[[], Awaitable[_Result]], gone: Gone) -> _Result:
-    """What `work` gives; it is cancelled when the client leaves. Raises ClientGoneError then."""
-    working = asyncio.ensure_future(work())
-    watching = asyncio.ensure_future(gone())
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGoneError("The client has left.")
-        return working.result()
-    finally:
-        watching.cancel()
-        if not working.done():
-            working.cancel()
-        with suppress(asyncio.CancelledError, SightrankError):
-            await working

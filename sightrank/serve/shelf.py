@@ -16,17 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightrank.errors import DiskFullError, OptionError, OtherModelError, SightrankError
+from sightrank.errors import DiskFullError, InputError, OptionError, OtherModelError, SightrankError
 from sightrank.inputs.pdf import page_count
-from sightrank.serve.errors import UnknownIndexError
-from sightrank.types import Document, Image, Part, Pdf, TextFile
+from sightrank.serve.errors import StaleIndexError, UnknownIndexError
+from sightrank.types import Document, Image, Part, Pdf, Query, TextFile
 
 if TYPE_CHECKING:
+    from sightrank.engine.batch import Prepared
     from sightrank.engine.index import Index
     from sightrank.reranker import Reranker
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """Names of indexes."""
+SUFFIXES = (".pdf", ".image", ".txt")
 Opened = dict[Path, "Index"]
 """Indexes that are open, by their folder."""
 
@@ -90,6 +92,8 @@ class Shelf:
                 if given.id not in ids:
                     self._unlink(given.id)
             self._index(reranker).prune()
+            if isinstance(error, InputError):
+                raise type(error)(self._by_id(error.message, documents), error.hint) from error
             if isinstance(error, OSError):
                 raise DiskFullError(
                     f"There is no room: {error.strerror}.", "Delete some."
@@ -101,6 +105,18 @@ class Shelf:
         known = {each.digest for each in before}
         run = {each.digest: each.num_tokens for each in kept if each.digest not in known}
         return kept, sum(run.values())
+
+    def prepare(self, reranker: Reranker, query: Query, ids: Collection[str] | None) -> Prepared:
+        """A query to all documents, or to some. Raises UnknownIndexError, StaleIndexError."""
+        index = self.open(reranker)
+        names = None if ids is None else self.names(reranker, ids)
+        try:
+            return reranker.prepare_indexed(query, index, names)
+        except OtherModelError as error:
+            raise StaleIndexError(
+                f"{self._folder.name} holds no document for this model and its limits.",
+                "POST /v1/documents to index some.",
+            ) from error
 
     def kept(self, reranker: Reranker) -> list[Kept]:
         """All that this model can rank, in the order in which they came."""
@@ -148,6 +164,14 @@ class Shelf:
         self._opened.pop(self._folder / "index", None)
         shutil.rmtree(gone, ignore_errors=True)
 
+    def _by_id(self, text: str, documents: Sequence[Given]) -> str:
+        """A message that names documents by their ids, and no folder of this machine."""
+        for given in documents:
+            for suffix in SUFFIXES:
+                path = self._files / f"{_digest(given.id)}{suffix}"
+                text = text.replace(str(path), given.id[:80])
+        return text
+
     def _index(self, reranker: Reranker) -> Index:
         path = self._folder / "index"
         if path not in self._opened or not path.exists():
@@ -181,7 +205,7 @@ class Shelf:
         return path
 
     def _unlink(self, id: str) -> int:
-        paths = [self._files / f"{_digest(id)}{suffix}" for suffix in (".pdf", ".image", ".txt")]
+        paths = [self._files / f"{_digest(id)}{suffix}" for suffix in SUFFIXES]
         there = [path for path in paths if path.exists()]
         for path in there:
             path.unlink()

@@ -149,11 +149,31 @@ def test_a_document_that_cannot_be_read_takes_back_those_sent_with_it(
         documents = [{"id": "good", "text": "good"}, {"id": "bad", "image": "AAAA"}]
         answer = await client.post("/v1/documents", json=put(documents=documents))
         assert answer.status_code == 422
+        assert "bad" in answer.json()["detail"]
+        assert str(tmp_path) not in answer.text
         answer = await client.get("/v1/documents", params={"index": "handbook"})
         assert answer.json()["data"] == []
 
     ask(test, settings=Settings(data=tmp_path), access=ledger)
     assert (ledger.charged, ledger.open) == ({}, set())
+
+
+def test_what_the_disk_lost_is_said_without_naming_the_disk(ask: Ask, tmp_path: Path) -> None:
+    async def test(client: Client) -> None:
+        rank = {"index": "handbook", "query": "a"}
+        await client.post("/v1/documents", json=put())
+        for id in TEXTS:
+            await client.delete(f"/v1/documents/handbook/{id}")
+        answer = await client.post("/v1/rank", json=rank)
+        assert (answer.status_code, answer.json()["code"]) == (409, "RESOURCE_STALE")
+        assert str(tmp_path) not in answer.text
+        (tmp_path / "shared" / "broken" / "files").mkdir(parents=True)
+        (tmp_path / "shared" / "broken" / "index").write_text("no index")
+        answer = await client.post("/v1/rank", json={**rank, "index": "broken"})
+        assert answer.status_code == 500
+        assert str(tmp_path) not in answer.text
+
+    ask(test, settings=Settings(data=tmp_path))
 
 
 def test_each_key_has_indexes_of_its_own(ask: Ask, tmp_path: Path) -> None:
