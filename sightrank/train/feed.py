@@ -62,4 +62,6 @@ def validation(settings: Settings) -> Iterator[Group]:
 
 def seed_dropout(settings: Settings, number: int) -> None:
     """Make the chance inside the model depend on the batch's number alone."""
-    torch.manual_seed(int(np.random.SeedSequence((settings.train.seed, 2, number)).generate_state(1)[0]))
+    torch.manual_seed(
+        int(np.random.SeedSequence((settings.train.seed, 2, number)).generate_state(1)[0])
+    )

@@ -236,9 +236,7 @@ class Training:
             )
         self.accelerator.wait_for_everyone()
 
-    def _restore(
-        self, stage: Stage, scorer: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> int:
+    def _restore(self, stage: Stage, scorer: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Put the last state of this stage in place; the step it was saved at."""
         state = self.record.state(stage.name)
         step = stage.first
@@ -298,7 +296,9 @@ def _number(norm: Any) -> float:
     return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
 
-def _check(settings: Settings, accelerator: Accelerator, say: Say) -> tuple[Checked, Checked | None]:
+def _check(
+    settings: Settings, accelerator: Accelerator, say: Say
+) -> tuple[Checked, Checked | None]:
     """Look through the data once, on the main process, for all."""
     found: list[Any] = [None]
     if accelerator.is_main_process:
@@ -327,7 +327,11 @@ def _facts(
         "settings_digest": settings.digest(),
         "data_digest": "/".join(each.digest for each in (train, valid) if each is not None),
         "data": {
-            name: {"groups": each.num_groups, "documents": each.num_documents, "sha256": each.digest}
+            name: {
+                "groups": each.num_groups,
+                "documents": each.num_documents,
+                "sha256": each.digest,
+            }
             for name, each in (("train", train), ("valid", valid))
             if each is not None
         },

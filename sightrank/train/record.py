@@ -62,7 +62,9 @@ class Record:
     def finished(self) -> dict[str, Any] | None:
         """The facts of a run that has ended."""
         path = self.folder / RUN
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        facts: dict[str, Any] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        )
         return facts if "result" in facts else None
 
     # States

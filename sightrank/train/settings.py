@@ -145,7 +145,9 @@ class Settings:
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise OptionError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
+            raise OptionError(
+                f"{path} cannot be read: {error.strerror}.", "Check the path."
+            ) from error
         except ValueError as error:
             raise OptionError(f"{path} is not TOML: {error}.", "See docs/training.md.") from error
         return cls.from_dict(raw, path.parent)

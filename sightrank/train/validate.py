@@ -48,7 +48,9 @@ def _scores(
 ) -> dict[tuple[int, int], float]:
     """Logits by (group, document)."""
     pieces = [
-        (at, places) for at, group in enumerate(groups) for places in _cut(len(group.candidates), most)
+        (at, places)
+        for at, group in enumerate(groups)
+        for places in _cut(len(group.candidates), most)
     ]
     found: list[tuple[tuple[int, int], float]] = []
     training = scorer.training

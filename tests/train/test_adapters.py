@@ -39,7 +39,9 @@ def shaken(model: RerankerModel) -> dict[str, Tensor]:
     return trained
 
 
-def test_at_first_adapters_change_nothing(checkpoint: Path, encoder: Encoder, tmp_path: Path) -> None:
+def test_at_first_adapters_change_nothing(
+    checkpoint: Path, encoder: Encoder, tmp_path: Path
+) -> None:
     config = settings(tmp_path, checkpoint)
     truth = logits(start(config).model, encoder)
     assert torch.equal(logits(prepare(config, MAIN, None).model, encoder), truth)
@@ -125,5 +127,3 @@ def test_a_start_without_a_head_gets_the_same_one_every_time(
     assert torch.equal(first, second)
     assert not torch.allclose(first, third)
     assert (first.mean() - one.config.logit_bias).abs() < 3
-
-

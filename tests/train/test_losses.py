@@ -45,8 +45,7 @@ def by_hand() -> dict[str, float]:
         "listnet": -sum(t * math.log(p) for t, p in zip(target, own, strict=True)),
         "infonce": -math.log(cold[0]),
         "margin-mse": ((1.5 - 2.0) ** 2 + (3.0 - 2.5) ** 2) / 2,
-        "kl": 0.25
-        * sum(t * math.log(t / p) for t, p in zip(cold_target, cold, strict=True)),
+        "kl": 0.25 * sum(t * math.log(t / p) for t, p in zip(cold_target, cold, strict=True)),
     }
 
 

@@ -110,7 +110,10 @@ def test_a_finished_run_is_not_run_again(whole: Path, checkpoint: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"loss": {"name": "ranknet"}}, "other settings"), ({"data": {"valid": []}}, "other settings")],
+    [
+        ({"loss": {"name": "ranknet"}}, "other settings"),
+        ({"data": {"valid": []}}, "other settings"),
+    ],
 )
 def test_another_run_does_not_go_into_its_folder(
     whole: Path, checkpoint: Path, change: dict[str, Any], message: str
