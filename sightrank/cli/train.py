@@ -13,6 +13,7 @@ from sightrank.cli import options
 from sightrank.cli.output import print_json
 
 if TYPE_CHECKING:
+    from sightrank.train.loop import Finished
     from sightrank.train.settings import Settings
 
 
@@ -48,8 +49,16 @@ def _train(settings: Settings, as_json: bool) -> None:
 
     with options.progress_bar("steps", rate=True) as progress:
         finished = run(settings, say, progress if main else None)
-    if not main:
-        return
+    if main:
+        _print(finished, as_json)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # All is written. What the network's library leaves behind can keep a process of several
+        # from ending, in its last moments, after the interpreter is gone.
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _print(finished: Finished, as_json: bool) -> None:
     if as_json:
         print_json({**vars(finished), "folder": str(finished.folder)})
         return

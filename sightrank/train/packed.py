@@ -8,6 +8,7 @@ gradients of all of them meet there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
@@ -19,18 +20,32 @@ from sightrank.model.multimodal import RerankerModel
 from sightrank.train.batches import Batch, Tree
 
 
+@dataclass(frozen=True)
+class _Alike:
+    """Trees of one shape, which run as one call; each field has a row a tree."""
+
+    asking: Tensor
+    """(trees, suffix tokens): their rows among all suffix tokens."""
+    ends: Tensor
+    """(trees, suffixes): the last token of each suffix, counted inside its tree."""
+    pairs: Tensor
+    """(trees, suffixes): the suffixes' numbers."""
+    seen: Tensor
+    """(trees, prefix + suffix tokens): their rows among all tokens."""
+    mask: Tensor
+    """(trees, suffix tokens, prefix + suffix tokens), True where a token may look."""
+
+
 class TreePlan:
     """Attention of packed trees: queries (suffixes) behind documents (prefixes)."""
 
     def __init__(self, trees: Sequence[Tree], device: torch.device) -> None:
-        self._prefixes = [tree.prefix for tree in trees]
-        self._suffixes = [sum(tree.suffixes) for tree in trees]
-        self._counts = [len(tree.suffixes) for tree in trees]
-        self._past = Packed(self._prefixes, causal=True).layer(0)
-        self._masks = [_mask(tree, device) for tree in trees]
-        self._ends = [
-            torch.tensor([*accumulate(tree.suffixes)], device=device) - 1 for tree in trees
-        ]
+        prefixes = [tree.prefix for tree in trees]
+        self._total = sum(prefixes)
+        self._past = Packed(prefixes, causal=True).layer(0)
+        self._alike = _alike(trees, device)
+        self._asked = torch.cat([each.asking.flatten() for each in self._alike]).argsort()
+        self._read = torch.cat([each.pairs.flatten() for each in self._alike]).argsort()
 
     def layer(self, index: int) -> Attend:
         """The same for every layer."""
@@ -38,26 +53,55 @@ class TreePlan:
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k = q.to(v.dtype), k.to(v.dtype)  # under autocast rotation made them float32
-        total = sum(self._prefixes)
-        reading = len(q) != len(k)  # the last layer: one row a suffix
-        rows = self._counts if reading else self._suffixes
-        own = torch.split(q if reading else q[total:], rows)
-        keys, values = self._by_tree(k), self._by_tree(v)
-        masks = (
-            [mask[ends] for mask, ends in zip(self._masks, self._ends, strict=True)]
-            if reading
-            else self._masks
-        )
-        asked = [_masked(*each) for each in zip(own, keys, values, masks, strict=True)]
-        if reading:
-            return torch.cat(asked)
-        return torch.cat([self._past(q[:total], k[:total], v[:total]), *asked])
+        if len(q) != len(k):  # the last layer: one row a suffix
+            return torch.cat(
+                [
+                    _masked(q[each.pairs], k[each.seen], v[each.seen], _at(each.mask, each.ends))
+                    for each in self._alike
+                ]
+            )[self._read]
+        total = self._total
+        own = q[total:]
+        asked = torch.cat(
+            [
+                _masked(own[each.asking], k[each.seen], v[each.seen], each.mask)
+                for each in self._alike
+            ]
+        )[self._asked]
+        return torch.cat([self._past(q[:total], k[:total], v[:total]), asked])
 
-    def _by_tree(self, states: Tensor) -> list[Tensor]:
-        """Each tree's prefix and suffixes together."""
-        cut = torch.split(states, [*self._prefixes, *self._suffixes])
-        middle = len(self._prefixes)
-        return [torch.cat(each) for each in zip(cut[:middle], cut[middle:], strict=True)]
+
+def _alike(trees: Sequence[Tree], device: torch.device) -> list[_Alike]:
+    """Trees gathered by their lengths."""
+    shapes: dict[tuple[int, int, int], list[int]] = {}
+    for at, tree in enumerate(trees):
+        shape = (tree.prefix, sum(tree.suffixes), len(tree.suffixes))
+        shapes.setdefault(shape, []).append(at)
+    total = sum(tree.prefix for tree in trees)
+    prefix, suffix, pair = (
+        [0, *accumulate(counts)]
+        for counts in (
+            [tree.prefix for tree in trees],
+            [sum(tree.suffixes) for tree in trees],
+            [len(tree.suffixes) for tree in trees],
+        )
+    )
+
+    def rows(starts: Sequence[int], places: Sequence[int], length: int) -> Tensor:
+        first = torch.tensor([starts[at] for at in places], device=device)
+        return first[:, None] + torch.arange(length, device=device)
+
+    return [
+        _Alike(
+            asking=(own := rows(suffix, places, asked)),
+            ends=torch.tensor([[*accumulate(trees[at].suffixes)] for at in places], device=device)
+            - 1,
+            pairs=rows(pair, places, count),
+            seen=torch.cat((rows(prefix, places, length), own + total), dim=1),
+            mask=torch.stack([_mask(trees[at], device) for at in places]),
+        )
+        for (length, asked, count), places in shapes.items()
+    ]
 
 
 def _mask(tree: Tree, device: torch.device) -> Tensor:
@@ -71,12 +115,18 @@ def _mask(tree: Tree, device: torch.device) -> Tensor:
     return torch.cat((past, own), dim=1)
 
 
+def _at(mask: Tensor, ends: Tensor) -> Tensor:
+    """The rows of the masks that belong to the suffixes' last tokens."""
+    return mask.gather(1, ends[..., None].expand(-1, -1, mask.shape[2]))
+
+
 def _masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """q (queries, heads, head_dim), k and v (keys, kv_heads, head_dim), mask (queries, keys)."""
+    """q (trees, queries, heads, head_dim), k and v (trees, keys, kv_heads, head_dim), mask (trees,
+    queries, keys) -> (trees * queries, heads, head_dim)."""
     out = F.scaled_dot_product_attention(
-        *(part.transpose(0, 1)[None] for part in (q, k, v)), attn_mask=mask, enable_gqa=True
+        *(part.transpose(1, 2) for part in (q, k, v)), attn_mask=mask[:, None], enable_gqa=True
     )
-    return out[0].transpose(0, 1)
+    return out.transpose(1, 2).flatten(0, 1)
 
 
 class PairScorer(nn.Module):
