@@ -19,7 +19,9 @@ from sightrank.inputs.load import FileLimits
 from sightrank.inputs.pdf import page_count
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/cli.md", "docs/explaining.md")]
+DOCUMENTS = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/cli.md", "docs/explaining.md")
+]
 MIB = 1024 * 1024
 
 
