@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -109,8 +111,17 @@ def _check_that_steps_add_up(address: str, steps: Sequence[tuple[str, int, int, 
     asyncio.run(run())
 
 
-def test_the_last_tokens_go_to_one_request_only(address: str) -> None:
-    """Many reserve at once where the balance covers three of them."""
+def test_the_last_tokens_go_to_one_request_only(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many reserve at once where the balance covers three of them, and dwell after having looked."""
+    real = Ledger._check
+
+    def check(*arguments: Any) -> None:
+        real(*arguments)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(Ledger, "_check", check)
     databases = [open_database(address), open_database(address)]
     key, _ = Keys(databases[0]).create("team", 350)
     passed, refused = [], []
