@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--pages", type=int, default=60)
     parser.add_argument("--states", type=int, default=0, metavar="N")
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     parser.add_argument("--size", type=int, help="measure one size and print it")
     arguments = parser.parse_args()
     if arguments.size:
@@ -66,9 +67,10 @@ def main() -> None:
         return
     pages = list(Pages(arguments.data).draw(arguments.pages))
     report = {"machine": describe(), "pages": len(pages), **quality(pages), "pdf": text_layers()}
+    print(json.dumps(report), file=sys.stderr, flush=True)  # the sizes take long
     if arguments.states:
         report["states"] = by_states(pages[: arguments.states])
-    report["sizes"] = [in_a_process(size) for size in SIZES]
+    report["sizes"] = [in_a_process(size) for size in arguments.sizes]
     print(json.dumps(report))
 
 
@@ -282,14 +284,15 @@ def sized(size: int) -> dict[str, Any]:
     copies = size // 50
     signatures = [random_signature(rng, at % 2 == 0) for at in range(size - copies)]
     signatures += [changed(signatures[at], rng) for at in range(copies)]
-    before, start = peak(), time.perf_counter()
+    before, start, cpu = peak(), time.perf_counter(), time.process_time()
     found = groups(signatures)
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     pairs = {tuple(member.index for member in group.members) for group in found}
     planted = {(at, size - copies + at) for at in range(copies)}
     return {
         "documents": size,
         "seconds": seconds,
+        "cpu_seconds": cpu,
         "peak_bytes": peak(),
         "peak_bytes_before": before,
         "planted": copies,

@@ -13,8 +13,8 @@ from sightrank.analysis.neighbours import near_pairs
 from sightrank.analysis.signatures import Signature
 
 WORDS_FROM, LOOKS_FROM = 0.8, 0.85
-"""Cosines from which on two documents are copies, by their words and by their looks. Measured in
-benchmarks/results/dedup-nano.json."""
+"""Cosines from which on two documents are copies, by their words and by their looks. See
+benchmarks/dedup.py, which measures what they find."""
 
 OTHER_WORDS = 0.4
 """A cosine of words below which the texts of two documents are different texts."""

@@ -26,7 +26,7 @@ def document_vectors(ranker: Reranker, documents: Sequence[Document | Any]) -> N
     """(documents, d): the mean over a document's tokens of the first layer's values.
 
     Values know no positions, so this says what stands in a document and not where. The first layer,
-    because it told documents apart best (benchmarks/results/dedup-nano.json). What the engine has in
+    because it told documents apart best (benchmarks/dedup.py). What the engine has in
     memory is not run again. Raises InputError.
     """
     rows: list[NDArray[np.float32]] = []
