@@ -4,9 +4,9 @@ A weight has one scale an output, set when it is loaded; an activation one scale
 patch), set by that row alone when it comes, so that no neighbour moves it. Both are symmetric: number =
 scale * integer, scale = largest / 127 (as in LLM.int8, Dettmers et al. 2022, without its outliers).
 
-Of what PyTorch offers, oneDNN's product of unsigned rows with prepacked weights was the fastest on a
-processor with dot products of bytes (VNNI), and signed rows fell back to a plain loop for some shapes;
-`benchmarks/linear.py` measures the forms side by side.
+Of what PyTorch offers, oneDNN's product of unsigned rows with prepacked weights was the fastest that
+leaves a scale to each row; PyTorch's own dynamic maps have one for all, so neighbours would move a score.
+Signed rows took seconds for some shapes. `benchmarks/linear.py` measures the forms side by side.
 """
 
 from __future__ import annotations
