@@ -222,7 +222,7 @@ class Training:
 
     def _trained(self, scorer: nn.Module) -> State:
         """What learns, whole and on the CPU; under FSDP on the main process alone."""
-        found = whole.get_model_state_dict(scorer, options=_options())
+        found: dict[str, Any] = whole.get_model_state_dict(scorer, options=_options())
         return {name.removeprefix("model."): value for name, value in found.items()}
 
     def _save(

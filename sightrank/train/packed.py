@@ -123,9 +123,8 @@ def _at(mask: Tensor, ends: Tensor) -> Tensor:
 def _masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """q (trees, queries, heads, head_dim), k and v (trees, keys, kv_heads, head_dim), mask (trees,
     queries, keys) -> (trees * queries, heads, head_dim)."""
-    out = F.scaled_dot_product_attention(
-        *(part.transpose(1, 2) for part in (q, k, v)), attn_mask=mask[:, None], enable_gqa=True
-    )
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None], enable_gqa=True)
     return out.transpose(1, 2).flatten(0, 1)
 
 

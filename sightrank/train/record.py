@@ -103,9 +103,7 @@ class Record:
         from torch.utils.tensorboard import SummaryWriter
 
         self.close()
-        self._board = SummaryWriter(  # type: ignore[no-untyped-call]
-            str(self.folder / BOARD), purge_step=step + 1
-        )
+        self._board = SummaryWriter(str(self.folder / BOARD), purge_step=step + 1)
 
     def write(self, step: int, figures: dict[str, Any]) -> None:
         """One line of the log, and its numbers to TensorBoard."""

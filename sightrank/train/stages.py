@@ -89,7 +89,7 @@ def adapt(settings: Settings, model: RerankerModel) -> PeftModel | None:
     if settings.model.language != "lora":
         return None
     torch.manual_seed(settings.train.seed)
-    return get_peft_model(model, lora_config(settings))  # type: ignore[arg-type]
+    return get_peft_model(model, lora_config(settings))
 
 
 def lora_config(settings: Settings) -> LoraConfig:

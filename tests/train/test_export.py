@@ -121,7 +121,8 @@ def test_the_adapter_on_the_start_scores_as_the_folder(start: Path, trained: Pat
     model.score = reference_head(load_file(start / "model.safetensors"), ours.config.hidden_size)
     adapted = PeftModel.from_pretrained(model, trained / "adapter").eval()
     prompts = [ours.encoder.pair(*pair) for pair in pairs()]
-    found = reference_logits(adapted.base_model.model, adapted.base_model.model.score, prompts)
+    inner: Any = adapted.base_model.model
+    found = reference_logits(inner, inner.score, prompts)
     assert off(found, ours.score(pairs(), probabilities=False)) <= ENGINE
 
 

@@ -74,13 +74,15 @@ def test_gradients_are_those_of_one_pair_at_a_time(
     assert len(batch.trees) == len(KINDS[kind][1])
     logits = PairScorer(model, see=True)(batch)[batch.rows].flatten()
     assert (logits - expected).abs().max() <= ENGINE
-    weighted(logits).backward()
+    weighted(logits).backward()  # type: ignore[no-untyped-call]
     found = gradients(model)
 
     assert found.keys() == truth.keys()
     for name, gradient in truth.items():
         off, size = (found[name] - gradient).abs(), gradient.abs().max()
-        assert off.max() <= GRADIENT * max(size, 1), f"{name}: {off.max():.1e} of {size:.1e}"
+        assert off.max() <= GRADIENT * max(float(size), 1.0), (
+            f"{name}: {off.max():.1e} of {size:.1e}"
+        )
     assert truth["model.layers.0.self_attn.k_proj.weight"].abs().max() > 1e-3
 
 
