@@ -51,11 +51,6 @@ def _train(settings: Settings, as_json: bool) -> None:
         finished = run(settings, say, progress if main else None)
     if main:
         _print(finished, as_json)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # All is written. What the network's library leaves behind can keep a process of several
-        # from ending, in its last moments, after the interpreter is gone.
-        sys.stdout.flush()
-        os._exit(0)
 
 
 def _print(finished: Finished, as_json: bool) -> None:
