@@ -77,17 +77,8 @@ def compare(
     on: Annotated[
         list[Path], typer.Option("--on", metavar="DIR...", help="Folders as `evaluate` takes them.")
     ],
-    run: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Candidates: a TREC run, by its name in DIR or its path. Default: BM25.",
-        ),
-    ] = None,
-    files: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where the corpora's PDFs and images are. Default: DIR."),
-    ] = None,
+    run: options.Run = None,
+    files: options.Files = None,
     depths: Annotated[
         str, typer.Option(metavar="N,...", help="Best candidates of a query that are reranked.")
     ] = "100",
@@ -98,9 +89,7 @@ def compare(
     dtypes: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="float32, bfloat16, for our models.")
     ] = None,
-    max_queries: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Only the first N graded queries.")
-    ] = None,
+    max_queries: options.MaxQueries = None,
     metric: Annotated[
         str, typer.Option(metavar="NAME", help=f"What is tested: {', '.join(METRICS)}.")
     ] = METRICS[0],

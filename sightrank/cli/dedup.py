@@ -89,14 +89,10 @@ def dedup(
             " finds little that is right.",
         ),
     ] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="A PDF is one document, not one document a page.")
-    ] = False,
+    whole: options.Whole = False,
     model: options.ModelOptions = options.NANO,
     as_json: options.Json = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with status 1 if any document was left out.")
-    ] = False,
+    strict: options.Strict = False,
 ) -> None:
     """Find groups of near-duplicate documents, and say which one of each to keep.
 

@@ -39,17 +39,8 @@ def evaluate(
         list[Path] | None,
         typer.Argument(metavar="DIR...", help="Folders with corpus.jsonl, queries.jsonl, qrels."),
     ] = None,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Candidates: a TREC run, by its name in DIR or its path. Default: BM25.",
-        ),
-    ] = None,
-    files: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where the corpus's PDFs and images are. Default: DIR."),
-    ] = None,
+    run: options.Run = None,
+    files: options.Files = None,
     depth: Annotated[
         int | None,
         typer.Option(
@@ -58,9 +49,7 @@ def evaluate(
             help="Best candidates of a query that are reranked. Default: 100, or the suite's.",
         ),
     ] = None,
-    max_queries: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Only the first N graded queries.")
-    ] = None,
+    max_queries: options.MaxQueries = None,
     per_query: Annotated[
         Path | None,
         typer.Option(

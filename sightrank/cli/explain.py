@@ -80,9 +80,7 @@ def explain(
         Path | None,
         typer.Option(metavar="FOLDER", help="Read what `sightrank index` kept of the document."),
     ] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="A PDF is one document of all its pages.")
-    ] = False,
+    whole: options.Whole = False,
     model: options.ModelOptions = options.NANO,
     as_json: options.Json = False,
     matrix: Annotated[

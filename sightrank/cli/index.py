@@ -84,14 +84,10 @@ def index(
             " with --model also what other models or settings made.",
         ),
     ] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="A PDF is one document, not one document a page.")
-    ] = False,
+    whole: options.Whole = False,
     model: options.ModelOptions = options.NANO,
     as_json: options.Json = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with status 1 if any document was left out.")
-    ] = False,
+    strict: options.Strict = False,
 ) -> None:
     """Run documents once and keep them on disk, to be ranked for any query without their files.
 

@@ -27,6 +27,26 @@ MANY = 50
 """Documents from which on work counts as long."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Whole = Annotated[
+    bool, typer.Option("--whole", help="A PDF is one document, not one document a page.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit with status 1 if any document was left out.")
+]
+Run = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Candidates: a TREC run, by its name in DIR or its path. Default: BM25.",
+    ),
+]
+Files = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where the corpus's PDFs and images are. Default: DIR."),
+]
+MaxQueries = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Only the first N graded queries.")
+]
 
 
 @dataclass(frozen=True)

@@ -115,9 +115,7 @@ def rank(
             " for variety; 0.7 is a good start.",
         ),
     ] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="A PDF is one document, not one document a page.")
-    ] = False,
+    whole: options.Whole = False,
     model: options.ModelOptions = options.NANO,
     as_json: options.Json = False,
     html: Annotated[
@@ -127,9 +125,7 @@ def rank(
     explained: Annotated[
         int, typer.Option(min=0, help="Documents that the report explains, the best first.")
     ] = 5,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with status 1 if any document was left out.")
-    ] = False,
+    strict: options.Strict = False,
 ) -> None:
     """Rank documents by relevance to a query, the best first.
 
