@@ -22,8 +22,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "--no-auth"),
-        (["--database", "sqlite:///keys.db"], "--no-auth"),
         (["--no-auth", "--database", "sqlite:///keys.db"], "exclude each other"),
         (["--no-auth", "--host", "0.0.0.0"], "--open-to-all"),
         (["--no-auth", "--host", "::"], "--open-to-all"),
