@@ -112,11 +112,14 @@ class Fetcher:
             ) from error
         except SightrankError:
             raise
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            raise FetchError(
-                "The address could not be read.", "Check it, or give bytes."
-            ) from error
-        except (OSError, ValueError, RuntimeError) as error:
+        except (
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            httpcore.TimeoutException,
+            OSError,
+            ValueError,
+            RuntimeError,
+        ) as error:
             raise FetchError(
                 "The address could not be read.", "Check it, or give bytes."
             ) from error
@@ -188,7 +191,7 @@ class Fetcher:
         said = headers.get("content-type", "").partition(";")[0].strip().lower()
         if not said.startswith(KINDS[kind]) and said not in _ANY_BYTES:
             raise FetchError(
-                f"The address holds {said[:60]!r}, expected is an {kind}.", "Check it."
+                f"The address holds {said[:60]!r}, expected is of the kind {kind}.", "Check it."
             )
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise FetchError("The address answers compressed, which was not asked for.")
