@@ -30,7 +30,7 @@ from sightrank.evaluate.run import Task, prepare, rerank
 from sightrank.inputs.load import FileLimits, load
 
 PIXELS = 1_100_000
-"""Of a page as OCR sees it: an A4 page at 105 dots an inch."""
+"""The budget that pages are drawn for; they come up to two and a half times as large and stay so."""
 
 
 def main() -> None:
