@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from recipe.export import write
 from recipe.train import carry_over, unfreeze
+from recipe.trainer import without_subnormals
 from sightrank.config import ModelConfig
 from sightrank.model.multimodal import RerankerModel
 
@@ -50,3 +51,10 @@ def test_only_a_stage_s_parts_learn(model: RerankerModel) -> None:
     assert learning
     assert all(name.startswith(("model.", "score.")) for name in learning)
     assert "model.embed_tokens.weight" not in learning
+
+
+def test_subnormal_numbers_are_zero_while_training_and_only_then() -> None:
+    tiny = torch.tensor([1e-40])
+    with without_subnormals():
+        assert (tiny * 1.0).item() == 0.0
+    assert (tiny * 1.0).item() > 0.0
