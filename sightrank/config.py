@@ -13,6 +13,10 @@ MIN_PIXELS = 56 * 56
 MAX_PIXELS = 768 * 28 * 28
 MAX_CONTEXT = 32_768
 LOGIT_BIAS = 2.65
+CALIBRATION_FILE = "calibration.json"
+"""As a calibration is called beside an index or in a model's folder."""
+SIGNATURES_FILE = "signatures.safetensors"
+"""What is kept in an index's folder to find copies."""
 
 
 @dataclass(frozen=True)

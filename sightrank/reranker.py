@@ -311,8 +311,7 @@ class Reranker:
     def with_inputs(self, inputs: InputConfig) -> Reranker:
         """The same model and cache under other limits."""
         other = copy(self)
-        encoder = self.encoder
-        other.encoder = Encoder(encoder.tokenizer, encoder.special, inputs, encoder.limits)
+        other.encoder = self.encoder.under(inputs)
         other.engine = copy(self.engine)
         other.engine.settings = other._settings()
         return other

@@ -17,8 +17,6 @@ from sightrank.analysis.reliability import Reliability, reliability
 from sightrank.analysis.thresholds import Goal, Labelled, Threshold, choose, measure
 from sightrank.errors import InputError, OptionError, OtherModelError
 
-FILE = "calibration.json"
-"""What it is called beside an index or a model."""
 FORMAT = 1
 FOLDS = 5
 WANTED: tuple[tuple[Goal, float], ...] = (

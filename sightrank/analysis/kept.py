@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from sightrank.analysis.signatures import Signature
+from sightrank.config import SIGNATURES_FILE
 from sightrank.engine.catalog import Record
 from sightrank.engine.prefix_store import mapped, read_sealed, sealed, translated
 from sightrank.errors import DamageWarning
 
-FILE = "signatures.safetensors"
 MOST = 2**31 - 1
 _NAME = "signatures 1"  # another number when the same document starts to give another signature
 
@@ -27,7 +27,7 @@ def key_of(record: Record) -> bytes:
 
 def read(folder: Path) -> dict[bytes, Signature]:
     """What is kept in an index's folder; nothing, with a warning, if it is damaged."""
-    path = folder / FILE
+    path = folder / SIGNATURES_FILE
     if not path.exists():
         return {}
     try:
@@ -69,7 +69,7 @@ def write(folder: Path, signatures: Mapping[bytes, Signature]) -> None:
         ),
     }
     content = sealed({name: torch.tensor(array) for name, array in arrays.items()}, _NAME)
-    part = folder / f"{FILE}.part"
+    part = folder / f"{SIGNATURES_FILE}.part"
     with translated(folder):
         part.write_bytes(content)
-        part.replace(folder / FILE)
+        part.replace(folder / SIGNATURES_FILE)

@@ -101,7 +101,7 @@ def calibrate(
 
 def destination(to: Path | None, index: Path | None, model: str | None) -> Path:
     """The file to write: as told, in the index, or beside the model. Raises OptionError."""
-    from sightrank.analysis.calibrate import FILE
+    from sightrank.config import CALIBRATION_FILE
 
     if to is not None and index is not None:
         raise OptionError("--to and --index both say where to write.", "Give one of them.")
@@ -110,9 +110,9 @@ def destination(to: Path | None, index: Path | None, model: str | None) -> Path:
     if index is not None:
         from sightrank.engine.index import Index
 
-        return Index(index).path / FILE
+        return Index(index).path / CALIBRATION_FILE
     if model is not None and Path(model).is_dir():
-        return Path(model) / FILE
+        return Path(model) / CALIBRATION_FILE
     raise OptionError(
         f"{model or 'nano'} is no folder of yours to write to.",
         "Say with --to FILE or --index FOLDER where to keep the calibration.",

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from sightrank.cli import options
-from sightrank.cli.documents import STANDARD_INPUT, PageCount, counted_pages, expand
+from sightrank.cli.documents import (
+    PageCount,
+    counted_pages,
+    expand,
+    standard_input,
+)
 from sightrank.cli.output import (
     named,
     nothing,
@@ -55,13 +60,7 @@ class Signed:
 
 @options.model_options
 def dedup(
-    documents: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="DOCUMENT",
-            help="As for rank: files, folders, globs, PDF pages; - for passages on standard input.",
-        ),
-    ] = None,
+    documents: options.Documents = None,
     index: Annotated[
         Path | None,
         typer.Option(
@@ -108,12 +107,9 @@ def dedup(
     the longest text, the first. Nothing is removed.
     """
     if not documents and index is None:
-        if sys.stdin.isatty():
-            raise typer.BadParameter(
-                "Give files, folders or globs, passages on standard input, or --index.",
-                param_hint="DOCUMENT...",
-            )
-        documents = [STANDARD_INPUT]
+        documents = standard_input(
+            "Give files, folders or globs, passages on standard input, or --index."
+        )
     request = Request(tuple(documents or ()), index, threshold, states, whole, strict, as_json)
     with warnings_shown():
         status = run(request, model.load, sys.stdin.buffer, counted_pages)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import glob
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import typer
 
 from sightrank.errors import EmptyInputError, InputError, SightrankError, UnsupportedInputError
 from sightrank.types import IMAGE_SUFFIXES, Document
@@ -19,11 +22,23 @@ TEXT_SUFFIXES = frozenset(
 KNOWN_SUFFIXES = TEXT_SUFFIXES | IMAGE_SUFFIXES | {".pdf"}
 """What is taken from a folder. A file that is named itself may have any suffix."""
 STANDARD_INPUT = "-"
+PASSAGES = "Give files, folders or globs, or passages on standard input."
+"""What a command without documents is told."""
 
 _FRAGMENT = re.compile(r"(?P<path>.+\.pdf)#pages?=(?P<pages>[^#]*)", re.IGNORECASE | re.DOTALL)
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 
 PageCount = Callable[[Path], int]
+
+
+def standard_input(instead: str, hint: str = "DOCUMENT...") -> list[str]:
+    """The arguments where none was given: standard input, unless somebody sits at it.
+
+    `instead` says what to give then. Raises BadParameter.
+    """
+    if sys.stdin.isatty():
+        raise typer.BadParameter(instead, param_hint=hint)
+    return [STANDARD_INPUT]
 
 
 @dataclass(frozen=True)

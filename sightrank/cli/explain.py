@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Protocol
 import typer
 
 from sightrank.cli import options
-from sightrank.cli.documents import STANDARD_INPUT, PageCount, counted_pages, expand
+from sightrank.cli.documents import (
+    PageCount,
+    counted_pages,
+    expand,
+    standard_input,
+)
 from sightrank.cli.output import print_json, printable, typed, warnings_shown
 from sightrank.errors import InputError, OptionError
 from sightrank.types import Document, Query
@@ -98,9 +103,7 @@ def explain(
     """
     asked, arguments = options.sides(query, [] if document is None else [document], query_image)
     if not arguments:
-        if sys.stdin.isatty():
-            raise typer.BadParameter("Give a file or a PDF page.", param_hint="DOCUMENT")
-        arguments = [STANDARD_INPUT]
+        arguments = standard_input("Give a file or a PDF page.", "DOCUMENT")
     if len(arguments) > 1:
         raise typer.BadParameter("Give one document.", param_hint="DOCUMENT")
     if matrix and not as_json:

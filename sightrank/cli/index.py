@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from sightrank.cli import index_folder, options
-from sightrank.cli.documents import STANDARD_INPUT, Expanded, PageCount, counted_pages, expand
+from sightrank.cli.documents import (
+    PASSAGES,
+    STANDARD_INPUT,
+    Expanded,
+    PageCount,
+    counted_pages,
+    expand,
+    standard_input,
+)
 from sightrank.cli.output import (
     named,
     nothing,
@@ -46,13 +54,7 @@ class Request:
 
 @options.model_options
 def index(
-    documents: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="DOCUMENT",
-            help="As for rank: files, folders, globs, PDF pages; - for passages on standard input.",
-        ),
-    ] = None,
+    documents: options.Documents = None,
     to: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The index; made if it is not there.")
     ] = None,
@@ -116,7 +118,7 @@ def index(
             )
         else:
             assert to is not None
-            arguments = tuple(documents or _standard_input())
+            arguments = tuple(documents or standard_input(PASSAGES))
             request = Request(arguments, to, precision, whole, strict, as_json)
             status = run(request, model.load, sys.stdin.buffer, counted_pages)
     raise typer.Exit(status)
@@ -145,15 +147,6 @@ def run(
     with options.progress_bar("indexing", rate=True) as progress:
         report = ranker.index(documents, request.to, on_error="skip", progress=progress)
     return _show(request, ranker, opened, report, found, time.perf_counter() - start)
-
-
-def _standard_input() -> list[str]:
-    if sys.stdin.isatty():
-        raise typer.BadParameter(
-            "Give files, folders or globs, or passages on standard input.",
-            param_hint="DOCUMENT...",
-        )
-    return [STANDARD_INPUT]
 
 
 def _unnumbered(document: Document) -> Document:

@@ -27,6 +27,13 @@ MANY = 50
 """Documents from which on work counts as long."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Documents = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="DOCUMENT",
+        help="As for rank: files, folders, globs, PDF pages; - for passages on standard input.",
+    ),
+]
 Whole = Annotated[
     bool, typer.Option("--whole", help="A PDF is one document, not one document a page.")
 ]

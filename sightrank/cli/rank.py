@@ -11,7 +11,14 @@ from typing import Annotated, BinaryIO, Literal, Protocol
 import typer
 
 from sightrank.cli import options, report
-from sightrank.cli.documents import STANDARD_INPUT, Expanded, PageCount, counted_pages, expand
+from sightrank.cli.documents import (
+    PASSAGES,
+    Expanded,
+    PageCount,
+    counted_pages,
+    expand,
+    standard_input,
+)
 from sightrank.cli.output import (
     named,
     nothing,
@@ -22,10 +29,8 @@ from sightrank.cli.output import (
     ranking_json,
     warnings_shown,
 )
+from sightrank.config import CALIBRATION_FILE
 from sightrank.types import Document, Query, Ranking
-
-CALIBRATION = "calibration.json"
-"""As `sightrank calibrate` calls it in an index or a model's folder."""
 
 
 class Ranker(report.Explainer, Protocol):
@@ -146,12 +151,7 @@ def rank(
     if index is not None and arguments:
         raise typer.BadParameter("Give documents or --index, not both.", param_hint="--index")
     if index is None and not arguments:
-        if sys.stdin.isatty():
-            raise typer.BadParameter(
-                "Give files, folders or globs, or passages on standard input.",
-                param_hint="DOCUMENT...",
-            )
-        arguments = [STANDARD_INPUT]
+        arguments = standard_input(PASSAGES)
     if threshold is not None and calibration is None:
         calibration = find_calibration(index, model.model)
     request = Request(
@@ -174,7 +174,7 @@ def rank(
 def find_calibration(index: Path | None, model: str | None) -> Path | None:
     """The calibration that lies in the index or in the model's folder, if one does."""
     folders = [Path(place) for place in (index, model) if place is not None]
-    places = (folder / CALIBRATION for folder in folders)
+    places = (folder / CALIBRATION_FILE for folder in folders)
     return next((place for place in places if place.is_file()), None)
 
 

@@ -77,8 +77,7 @@ def prepare(
         raise EmptyInputError("There are no documents.", "Give at least one.")
     if max_doc_length is not None:
         room = min(max_doc_length, encoder.config.document_tokens)
-        config = replace(encoder.config, max_doc_length=room)
-        encoder = Encoder(encoder.tokenizer, encoder.special, config, encoder.limits)
+        encoder = encoder.under(replace(encoder.config, max_doc_length=room))
     asked = encoder.query(query)
     segments: list[Segment | Known] = []
     suffixes = []

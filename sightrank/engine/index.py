@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sightrank.config import CALIBRATION_FILE, SIGNATURES_FILE
 from sightrank.engine.catalog import FILE, Catalog, Record, Row
 from sightrank.engine.precision import check_precision
 from sightrank.engine.prefix_cache import prefix_key
@@ -24,7 +25,7 @@ from sightrank.errors import (
 from sightrank.inputs.files import FileLimits
 from sightrank.inputs.pdf import page_count
 
-OWN = {FILE, f"{FILE}-journal", ENTRIES, UNFINISHED, "calibration.json", "signatures.safetensors"}
+OWN = {FILE, f"{FILE}-journal", ENTRIES, UNFINISHED, CALIBRATION_FILE, SIGNATURES_FILE}
 """What lies in an index folder; the last two are put there by `analysis`."""
 Facts = Mapping[str, Any]
 Progress = Callable[[int, int], None]

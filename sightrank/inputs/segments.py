@@ -127,6 +127,10 @@ class Encoder:
             )
         return cls(tokenizer, SpecialIds.of(model), config, limits)
 
+    def under(self, config: InputConfig) -> Encoder:
+        """The same tokenizer under other limits."""
+        return Encoder(self.tokenizer, self.special, config, self.limits)
+
     def document(self, document: Document) -> Segment:
         """The prefix that all queries to this document share; ends with the fixed text.
 

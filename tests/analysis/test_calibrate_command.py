@@ -10,18 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sightrank.cli import main
 from sightrank.errors import InputError
 from sightrank.evaluate.labels import read_labels, score
 from sightrank.reranker import Reranker
-
-
-def status(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    code = exit_info.value.code
-    assert isinstance(code, int)
-    return code
+from tests.command import status
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -15,11 +15,12 @@ from sightrank.analysis import kept
 from sightrank.analysis.dedup import groups
 from sightrank.analysis.neighbours import near_pairs
 from sightrank.analysis.signatures import Signature, signature, word_vector
-from sightrank.cli import main
+from sightrank.config import SIGNATURES_FILE
 from sightrank.errors import DamageWarning, MissingExtraError
 from sightrank.inputs.files import FileLimits
 from sightrank.types import Document
 from tests.cli.conftest import DEMO
+from tests.command import status
 
 WORDS = [
     "the",
@@ -40,14 +41,6 @@ WORDS = [
     "their",
     "tree",
 ]
-
-
-def status(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    code = exit_info.value.code
-    assert isinstance(code, int)
-    return code
 
 
 def text(seed: int, count: int = 60) -> str:
@@ -235,7 +228,7 @@ def test_what_is_kept_comes_back_and_damage_is_noticed(tmp_path: Path) -> None:
         assert (again[key].digest, again[key].num_pixels) == (one.digest, one.num_pixels)
         np.testing.assert_array_equal(again[key].words, one.words)
         np.testing.assert_array_equal(again[key].look, one.look)
-    path = tmp_path / kept.FILE
+    path = tmp_path / SIGNATURES_FILE
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)

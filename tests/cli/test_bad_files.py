@@ -13,20 +13,13 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from sightrank.cli import main
 from sightrank.inputs.load import FileLimits
+from tests.command import status
 from tests.inputs import bombs
 
 ROOT = Path(__file__).parents[2]
 RED = PIL.Image.new("RGB", (60, 40), "red")
 SHORT = FileLimits(max_pdf_seconds=1)
-
-
-def status(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    assert isinstance(exit_info.value.code, int)
-    return exit_info.value.code
 
 
 def _sparse(path: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sightrank.cli import main
 from sightrank.cli.output import readable_bytes
 from tests.cli.conftest import DEMO
+from tests.command import status
 from tests.tolerances import ENGINE
 
 PAGES = "howto.pdf#pages=19-20"
@@ -36,11 +36,8 @@ class Command:
         self.out = self.err = ""
 
     def status(self, *arguments: object) -> int:
-        with pytest.raises(SystemExit) as exit_info:
-            main([str(argument) for argument in arguments])
+        code = status(*arguments)
         self.out, self.err = self.capsys.readouterr()
-        code = exit_info.value.code
-        assert isinstance(code, int)
         return code
 
     def answer(self, *arguments: object) -> dict[str, Any]:

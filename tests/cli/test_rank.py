@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from sightrank.analysis.select import Selection
-from sightrank.cli import main
 from sightrank.cli.rank import Request, run
 from sightrank.errors import InputError
 from sightrank.types import Query
 from tests.cli.conftest import LengthRanker
+from tests.command import status
 
 QUERY = Query.text("what?")
 
@@ -119,14 +119,6 @@ def test_nothing_left_to_rank_is_an_error(
         rank(Request(QUERY, (broken,)), LengthRanker(broken=frozenset({"b.txt"})))
     out, err = capsys.readouterr()
     assert out == "" and f"left out: {broken}" in err
-
-
-def status(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main(arguments)
-    code = exit_info.value.code
-    assert isinstance(code, int)
-    return code
 
 
 class Terminal(io.StringIO):

@@ -9,19 +9,12 @@ from typing import Any
 
 import pytest
 
-from sightrank.cli import checkup, main
+from sightrank.cli import checkup
 from sightrank.reranker import Reranker
 from tests.cli.conftest import DEMO
+from tests.command import status
 from tests.int8 import NEEDS_INT8
 from tests.tolerances import INT8_MODEL_LOGIT
-
-
-def status(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    code = exit_info.value.code
-    assert isinstance(code, int)
-    return code
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:

@@ -13,20 +13,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightrank.cli import main
 from sightrank.errors import InputError
 from sightrank.evaluate.modality import load, measure
 from sightrank.types import Document, Query, Text, TextFile
+from tests.command import status
 
 NAMES = ("fox", "owl", "dog")
-
-
-def status(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main([str(argument) for argument in arguments])
-    code = exit_info.value.code
-    assert isinstance(code, int)
-    return code
 
 
 @pytest.fixture
