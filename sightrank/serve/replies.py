@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from sightrank.serve.schemas import Item
 
@@ -89,15 +89,6 @@ class VllmScoreReply(BaseModel):
     model: str
     data: list[VllmScore]
     usage: VllmUsage
-
-
-class Problem(BaseModel):
-    """Jina's error; Cohere's is {id, message}, vLLM's {error: {message, type, param, code}}."""
-
-    detail: str
-    code: str | None = None
-    request_id: str
-    errors: list[dict[str, Any]] = Field(default=[], description="Of a body that does not match.")
 
 
 FAILURES: dict[int | str, dict[str, Any]] = {
