@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +277,17 @@ class InputConfig:
         if self.max_doc_length is not None:
             return self.max_doc_length
         return max(self.max_length - self.max_query_length, self.max_query_length)
+
+    def lowered(
+        self, max_doc_length: int | None = None, max_pixels: int | None = None
+    ) -> InputConfig:
+        """These limits, each lowered to what is given and never raised. Raises OptionError."""
+        length, pixels = self.max_doc_length, self.max_pixels
+        if max_doc_length is not None:
+            length = min(max_doc_length, self.document_tokens)
+        if max_pixels is not None:
+            pixels = min(max_pixels, pixels)
+        return replace(self, max_doc_length=length, max_pixels=pixels)
 
 
 @dataclass(frozen=True)

@@ -169,9 +169,10 @@ class Reranker:
         documents: Sequence[Document],
         *,
         max_doc_length: int | None = None,
+        max_pixels: int | None = None,
     ) -> Prepared:
         """Read a request for `score_prepared`; any thread may. Raises InputError or a child."""
-        return prepare(self.encoder, query, documents, max_doc_length)
+        return prepare(self.encoder, query, documents, max_doc_length, max_pixels)
 
     def prepare_indexed(
         self, query: Query, index: Index, names: Collection[str] | None = None

@@ -16,6 +16,7 @@ from sightrank.engine.engine import Pair
 from sightrank.errors import OptionError
 from sightrank.inputs.load import FileLimits
 from sightrank.inputs.pdf import PageWords, page_words
+from sightrank.inputs.segments import Segment
 from sightrank.types import Document, Pdf, Query
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def explain(
         raise OptionError(f"method is {method!r}.", f"Allowed: {', '.join(methods())}.")
     case = Case.of(ranker, query, document, index)
     attribution = methods()[method](case)
-    logit = score(case)
+    suffix = case.encoder.suffix(case.segment, case.query)
+    logit = score(case, suffix)
     return Explanation(
         query,
         document,
@@ -54,7 +56,8 @@ def explain(
         logit,
         case.heads.chosen,
         case.truncated,
-        query_tokens(case),
+        len(case.segment) - suffix.rewind + len(suffix) - 1,
+        query_tokens(case, suffix),
         tuple(
             _part(case, attribution, place, document, ranker.encoder.limits)
             for place in case.located
@@ -62,15 +65,14 @@ def explain(
     )
 
 
-def score(case: Case) -> float:
+def score(case: Case, suffix: Segment) -> float:
     """The pair's logit, as the engine gives it."""
-    suffix = case.encoder.suffix(case.segment, case.query)
     return float(case.engine.score([case.segment], [case.query], [Pair(0, 0, suffix)])[0])
 
 
-def query_tokens(case: Case) -> tuple[QueryToken, ...]:
+def query_tokens(case: Case, suffix: Segment) -> tuple[QueryToken, ...]:
     """The suffix's tokens: as many of the query's as fit, then the score token."""
-    kept = len(case.encoder.suffix(case.segment, case.query)) - 1
+    kept = len(suffix) - 1
     places = case.query_places
     rows = zip(places.part.tolist(), places.start.tolist(), places.end.tolist(), strict=True)
     tokens = []

@@ -128,6 +128,8 @@ class Explanation:
     """(layer, head) pairs whose attention counts; None: all. Of no meaning to occlusion."""
     truncated: bool
     """Some of the document was cut off and is not explained."""
+    num_tokens: int
+    """Prompt tokens of the pair, without the score token."""
     query_tokens: tuple[QueryToken, ...]
     """Rows of every `by_query`; the last is the score token."""
     parts: tuple[TextPart | PagePart, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sightrank.engine.engine import Engine, Known, Pair
 from sightrank.engine.index import Facts, Index
@@ -68,16 +68,18 @@ def prepare(
     query: Query,
     documents: Sequence[Document],
     max_doc_length: int | None = None,
+    max_pixels: int | None = None,
 ) -> Prepared:
     """Read a request. `max_doc_length`: cut texts shorter than the model's limit does.
 
+    `max_pixels`: show the model smaller images than its limit allows. A document's digest is that
+    of what the model sees, so that one memory serves all limits.
     Raises InputError or a child for the first one that cannot be read.
     """
     if not documents:
         raise EmptyInputError("There are no documents.", "Give at least one.")
-    if max_doc_length is not None:
-        room = min(max_doc_length, encoder.config.document_tokens)
-        encoder = encoder.under(replace(encoder.config, max_doc_length=room))
+    if max_doc_length is not None or max_pixels is not None:
+        encoder = encoder.under(encoder.config.lowered(max_doc_length, max_pixels))
     asked = encoder.query(query)
     segments: list[Segment | Known] = []
     suffixes = []

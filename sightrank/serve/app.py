@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from sightrank._version import VERSION
 from sightrank.errors import SightrankError
-from sightrank.serve import documents, probes, rerank, score
+from sightrank.serve import documents, explain, probes, rank, rerank, score
 from sightrank.serve.access import Access
 from sightrank.serve.fetch import Fetcher
 from sightrank.serve.guard import Guard
@@ -58,6 +58,8 @@ def create_app(
         rerank.router,
         score.router,
         documents.router,
+        rank.router,
+        explain.router,
         *routers,
     ):
         app.include_router(router)

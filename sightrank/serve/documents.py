@@ -1,4 +1,4 @@
-"""Our own routes: leave documents here once, then rank them by the name of their index."""
+"""Our own routes: leave documents here once, to be ranked by the name of their index."""
 
 from __future__ import annotations
 
@@ -15,18 +15,15 @@ from sightrank.errors import UnsupportedInputError
 from sightrank.inputs.decode import decode_base64
 from sightrank.inputs.files import naming
 from sightrank.serve.dialects import Ascii
-from sightrank.serve.items import items, pieces, query_pieces
+from sightrank.serve.items import items, pieces
 from sightrank.serve.replies import FAILURES, Usage
 from sightrank.serve.routing import AdmittedRoute, gone, service_of, ticket_of
-from sightrank.serve.schemas import Item, OneItem, TopN
+from sightrank.serve.schemas import Item
 from sightrank.serve.shelf import Given, Kept, NoShelvesError, Shelf, content_id, shelves
 from sightrank.types import Image, Pdf, Text
 
-router = APIRouter(
-    route_class=AdmittedRoute,
-    responses={**FAILURES, 404: {"description": "No such index or document."}},
-    tags=["documents"],
-)
+RESPONSES = {**FAILURES, 404: {"description": "No such index or document."}}
+router = APIRouter(route_class=AdmittedRoute, responses=RESPONSES, tags=["documents"])
 _Result = TypeVar("_Result")
 IndexName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", examples=["handbook"])
@@ -58,21 +55,6 @@ class DocumentsRequest(BaseModel):
     documents: list[NewDocument] = Field(min_length=1, max_length=1000)
 
 
-class RankRequest(BaseModel):
-    """A query to documents that are kept here."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"index": "handbook", "query": "when does it open"}]}
-    )
-
-    index: IndexName
-    query: OneItem
-    ids: list[str] | None = Field(
-        None, min_length=1, max_length=10_000, description="Only these; a PDF's id: all its pages."
-    )
-    top_n: TopN = None
-
-
 class KeptDocument(BaseModel):
     """A document that is there; pages of a PDF are ID#page=1 and so on."""
 
@@ -87,23 +69,6 @@ class DocumentsReply(BaseModel):
     object: str
     index: str
     data: list[KeptDocument]
-    usage: Usage
-
-
-class RankedId(BaseModel):
-    """One line of a ranking."""
-
-    id: str
-    relevance_score: float
-
-
-class RankReply(BaseModel):
-    """Best first."""
-
-    object: str
-    model: str
-    index: str
-    results: list[RankedId]
     usage: Usage
 
 
@@ -164,7 +129,7 @@ async def list_documents(
         owner = ticket_of(request).caller.key_id
         names = [{"index": name} for name in shelves(_data(request), owner)]
         return Ascii({"object": "list", "data": names})
-    shelf, reranker = _shelf(request, index), service_of(request).reranker
+    shelf, reranker = shelf_of(request, index), service_of(request).reranker
 
     def look() -> list[Kept]:
         shelf.open(reranker)
@@ -176,7 +141,7 @@ async def list_documents(
 @router.delete("/v1/documents/{index}")
 async def delete_index(request: Request, index: str) -> Response:
     """Forget an index."""
-    shelf = _shelf(request, index)
+    shelf = shelf_of(request, index)
     reranker = service_of(request).reranker
     await _run(request, lambda: shelf.delete_all(reranker))
     return Ascii({"object": "index.deleted", "index": index})
@@ -185,46 +150,15 @@ async def delete_index(request: Request, index: str) -> Response:
 @router.delete("/v1/documents/{index}/{id:path}")
 async def delete_document(request: Request, index: str, id: str) -> Response:
     """Forget a document; a PDF with all its pages."""
-    shelf = _shelf(request, index)
+    shelf = shelf_of(request, index)
     reranker = service_of(request).reranker
     await _run(request, lambda: shelf.delete(reranker, id))
     return Ascii({"object": "document.deleted", "index": index, "id": id})
 
 
-@router.post("/v1/rank", response_model=RankReply)
-async def rank(request: Request, body: RankRequest) -> Response:
-    """Rank what an index holds, or some of it by id."""
-    service, ticket = service_of(request), ticket_of(request)
-    shelf = _shelf(request, body.index)
-    reranker = service.reranker
-
-    async def work() -> Any:
-        asked, _ = await items(
-            query_pieces(body.query), [], service.fetcher, reranker.encoder.limits
-        )
-
-        def read() -> list[Any]:
-            return [shelf.prepare(reranker, asked, body.ids)]
-
-        return (await service.scored(ticket, read))[0]
-
-    found = await service.within(ticket, work, gone(request))
-    ticket.num_documents = len(found.logits)
-    results = [
-        {
-            "id": found.names[place],
-            "relevance_score": round(reranker.probability(found.logits[place]), 8),
-        }
-        for place in found.best(body.top_n)
-    ]
-    usage = {"total_tokens": found.num_tokens}
-    own = {"object": "list", "model": service.own_name, "index": body.index}
-    return Ascii({**own, "results": results, "usage": usage})
-
-
 async def _put(request: Request, name: str, given: Sequence[Given]) -> Response:
     service, ticket = service_of(request), ticket_of(request)
-    shelf = _shelf(request, name)
+    shelf = shelf_of(request, name)
     ticket.num_documents = len(given)
 
     async def work() -> Any:
@@ -267,7 +201,8 @@ def _documents(index: str, kept: Sequence[Kept], tokens: int) -> Response:
     return Ascii({"object": "list", "index": index, "data": data, "usage": usage})
 
 
-def _shelf(request: Request, name: str) -> Shelf:
+def shelf_of(request: Request, name: str) -> Shelf:
+    """The caller's own of that name. Raises NoShelvesError, OptionError."""
     owner = ticket_of(request).caller.key_id
     return Shelf.of(_data(request), owner, name, service_of(request).opened)
 

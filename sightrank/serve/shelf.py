@@ -12,7 +12,9 @@ import re
 import shutil
 import uuid
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,16 +86,15 @@ class Shelf:
         before = self.kept(reranker)
         ids = {_base(kept.id) for kept in before} | {kept.id for kept in before}
         try:
-            made = [each for given in documents for each in self._written(reranker, given)]
-            reranker.index(made, self._index(reranker).path)
+            with self.untold([given.id for given in documents]):
+                made = [each for given in documents for each in self._written(reranker, given)]
+                reranker.index(made, self._index(reranker).path)
         except BaseException as error:
             # All or nothing: what was sent with the one that failed is taken back.
             for given in documents:
                 if given.id not in ids:
                     self._unlink(given.id)
             self._index(reranker).prune()
-            if isinstance(error, InputError):
-                raise type(error)(self._by_id(error.message, documents), error.hint) from error
             if isinstance(error, OSError):
                 raise DiskFullError(
                     f"There is no room: {error.strerror}.", "Delete some."
@@ -149,6 +150,37 @@ class Shelf:
             )
         return found
 
+    def document(self, reranker: Reranker, id: str) -> Document:
+        """A document that is there, to be read again: a page, or all that came under an id.
+
+        Raises UnknownIndexError, StaleIndexError.
+        """
+        if id not in {kept.id for kept in self.kept(reranker)}:
+            raise UnknownIndexError(
+                f"There is no document {id[:80]!r}.",
+                "List them: GET /v1/documents. Pages of a PDF are ID#page=1 and so on.",
+            )
+        pdf = self._path(_base(id), ".pdf")
+        if id != _base(id) and pdf.exists():
+            return Document((Pdf(pdf, (int(id.rpartition("=")[2]),)),), id)
+        image, text = self._path(id, ".image"), self._path(id, ".txt")
+        parts: list[Part] = [Image(image)] if image.exists() else []
+        parts += [TextFile(text)] if text.exists() else []
+        if not parts:
+            raise StaleIndexError(f"{id[:80]} has lost its file.", "POST it again.")
+        return Document(tuple(parts), id)
+
+    @contextmanager
+    def untold(self, ids: Sequence[str]) -> Iterator[None]:
+        """Let errors name documents by their ids, and no folder of this machine."""
+        try:
+            yield
+        except InputError as error:
+            message = error.message
+            for id, suffix in product({*ids, *map(_base, ids)}, SUFFIXES):
+                message = message.replace(str(self._path(id, suffix)), id[:80])
+            raise type(error)(message, error.hint) from error
+
     def delete(self, reranker: Reranker, id: str) -> None:
         """Forget a document. Raises UnknownIndexError."""
         self.open(reranker)
@@ -164,13 +196,8 @@ class Shelf:
         self._opened.pop(self._folder / "index", None)
         shutil.rmtree(gone, ignore_errors=True)
 
-    def _by_id(self, text: str, documents: Sequence[Given]) -> str:
-        """A message that names documents by their ids, and no folder of this machine."""
-        for given in documents:
-            for suffix in SUFFIXES:
-                path = self._files / f"{_digest(given.id)}{suffix}"
-                text = text.replace(str(path), given.id[:80])
-        return text
+    def _path(self, id: str, suffix: str) -> Path:
+        return self._files / f"{_digest(id)}{suffix}"
 
     def _index(self, reranker: Reranker) -> Index:
         path = self._folder / "index"
@@ -195,7 +222,7 @@ class Shelf:
         yield Document(tuple(parts), given.id)
 
     def _write(self, id: str, suffix: str, content: bytes) -> Path:
-        path = self._files / f"{_digest(id)}{suffix}"
+        path = self._path(id, suffix)
         unfinished = path.with_name(f".{uuid.uuid4().hex}")
         try:
             unfinished.write_bytes(content)
@@ -205,7 +232,7 @@ class Shelf:
         return path
 
     def _unlink(self, id: str) -> int:
-        paths = [self._files / f"{_digest(id)}{suffix}" for suffix in SUFFIXES]
+        paths = [self._path(id, suffix) for suffix in SUFFIXES]
         there = [path for path in paths if path.exists()]
         for path in there:
             path.unlink()
