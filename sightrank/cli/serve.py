@@ -32,6 +32,7 @@ class Request:
     fetch: bool
     allow: tuple[str, ...]
     data: Path | None
+    playground: bool = True
 
 
 @options.model_options
@@ -83,8 +84,11 @@ def serve(
             metavar="FOLDER", help="Keep indexed documents there. Default: none are kept."
         ),
     ] = None,
+    playground: Annotated[
+        bool, typer.Option("--playground/--no-playground", help="Answer / with a page to try it.")
+    ] = True,
 ) -> None:
-    """Serve Jina's, Cohere's and vLLM's rerank routes.
+    """Serve Jina's, Cohere's and vLLM's rerank routes, and a page to try them.
 
     \b
     sightrank serve --no-auth
@@ -107,6 +111,7 @@ def serve(
         fetch,
         tuple(allow or ()),
         data,
+        playground,
     )
     run(request, model)
 
@@ -135,6 +140,7 @@ def run(request: Request, model: options.ModelOptions) -> None:
         queue=request.queue,
         deadline=request.deadline,
         data=request.data,
+        playground=request.playground,
         fetch=FetchLimits(
             request.fetch, frozenset(host.lower().rstrip(".") for host in request.allow)
         ),

@@ -19,6 +19,7 @@ from sightrank.serve.access import Access
 from sightrank.serve.fetch import Fetcher
 from sightrank.serve.guard import Guard
 from sightrank.serve.metrics import Metrics
+from sightrank.serve.playground.page import playground
 from sightrank.serve.routing import failed
 from sightrank.serve.service import Service
 from sightrank.serve.settings import Settings
@@ -60,6 +61,7 @@ def create_app(
         documents.router,
         rank.router,
         explain.router,
+        *([playground()] if settings.playground else []),
         *routers,
     ):
         app.include_router(router)

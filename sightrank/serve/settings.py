@@ -26,6 +26,8 @@ class Settings:
     data: Path | None = None
     """Folder of indexed documents; None: none are kept here."""
     fetch: FetchLimits = field(default_factory=FetchLimits)
+    playground: bool = True
+    """Answer `/` with the page to try the model."""
 
     def __post_init__(self) -> None:
         for name in ("max_body", "body_seconds", "queue", "deadline"):

@@ -28,5 +28,5 @@ def test_the_requests_that_are_written_about_are_answered(
     ask(test, settings=Settings(data=tmp_path))
     assert {path for path, _ in calls} == {
         *("/v1/rerank", "/v2/rerank", "/cohere/v1/rerank", "/rerank", "/score"),
-        *("/v1/documents", "/v1/rank"),
+        *("/v1/documents", "/v1/rank", "/v1/explain"),
     }

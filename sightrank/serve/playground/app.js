@@ -1,0 +1,361 @@
+// The page: what is asked, what is ranked, and what happens when something is pressed.
+
+import { fromFile, passages, sent } from "./documents.js";
+import { get, key, post, Refusal } from "./server.js";
+import * as settings from "./settings.js";
+import { LANGUAGES, shortened, snippet } from "./snippets.js";
+import { called, cost, element, explanation, percent, ranking, trayItem } from "./view.js";
+
+const THUMBNAIL = 240;
+const HEAT_MAP = 900;
+const at = (id) => document.getElementById(id);
+const state = { facts: null, image: null, documents: [], chosen: [], running: null, body: null, language: "curl" };
+
+start();
+
+async function start() {
+  connect();
+  languages();
+  try {
+    state.facts = await get("/playground/facts");
+    showFacts();
+    showSettings();
+    await showExamples();
+  } catch (error) {
+    fail(error);
+  }
+}
+
+function connect() {
+  at("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    state.running ? state.running.abort() : rank();
+  });
+  at("add").addEventListener("click", addPassages);
+  at("clear").addEventListener("click", () => {
+    state.documents = [];
+    showTray();
+    at("passage").focus();
+  });
+  at("files").addEventListener("change", (event) => taken(event.target, addFiles));
+  at("query-file").addEventListener("change", (event) => taken(event.target, ask));
+  at("compare").addEventListener("change", showSettings);
+  at("key").addEventListener("input", (event) => key.set(event.target.value.trim()));
+  at("copy").addEventListener("click", copy);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !state.running) {
+      event.preventDefault();
+      rank();
+    }
+  });
+  document.addEventListener("paste", pasted);
+  drops();
+}
+
+// Files come by choosing, pasting and dropping.
+
+function taken(input, use) {
+  use([...input.files]);
+  input.value = ""; // so that the same file can be chosen again
+}
+
+function pasted(event) {
+  const files = [...(event.clipboardData?.files ?? [])];
+  if (!files.length) return;
+  event.preventDefault();
+  document.activeElement === at("query") ? ask(files) : addFiles(files);
+}
+
+function drops() {
+  const fields = [at("query-field"), at("documents-field")];
+  const under = (event) => fields.find((field) => field.contains(event.target)) ?? fields[1];
+  const mark = (field) => fields.forEach((each) => each.classList.toggle("over", each === field));
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    mark(under(event));
+  });
+  document.addEventListener("dragleave", (event) => event.relatedTarget || mark(null));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    mark(null);
+    const files = [...event.dataTransfer.files];
+    const text = event.dataTransfer.getData("text/plain");
+    const isQuery = under(event) === fields[0];
+    if (files.length) isQuery ? ask(files) : addFiles(files);
+    else if (text && isQuery) at("query").value = text;
+    else if (text) add(passages(text));
+  });
+}
+
+async function addFiles(files) {
+  const made = await Promise.allSettled(files.map(fromFile));
+  add(made.filter((each) => each.status === "fulfilled").map((each) => each.value));
+  const failed = made.find((each) => each.status === "rejected");
+  if (failed) fail(failed.reason);
+}
+
+async function ask(files) {
+  if (!files.length) return;
+  try {
+    const image = await fromFile(files[0]);
+    if (image.kind === "pdf") throw new Error(`${image.name} is a PDF, and a query is a text or an image.`);
+    if (image.kind === "text") at("query").value = image.text.trim();
+    setQueryImage(image.kind === "image" ? image : null);
+  } catch (error) {
+    fail(error);
+  }
+}
+
+function addPassages() {
+  add(passages(at("passage").value));
+  at("passage").value = "";
+  at("passage").focus();
+}
+
+function add(documents) {
+  if (!documents.length) return;
+  state.documents.push(...documents);
+  showTray();
+  at("tray").scrollTop = at("tray").scrollHeight;
+  say(`${documents.length} ${documents.length === 1 ? "document" : "documents"} added, ${state.documents.length} in all.`);
+}
+
+function setQueryImage(image) {
+  state.image = image;
+  const remove = () => {
+    setQueryImage(null);
+    at("query").focus();
+  };
+  at("query-image").replaceChildren(...(image ? [trayItem("div", image, remove)] : []));
+  at("query-image").hidden = !image;
+  at("query").hidden = Boolean(image);
+}
+
+// What is seen of what is known.
+
+function showFacts() {
+  const { model, device, numbers, key: needed } = state.facts;
+  at("facts").textContent = `${model} on ${device}, ${numbers}`;
+  if (model === "nano") {
+    at("facts").append(". A small model that shows how it works: it does not recognise pictures, and reads print a little.");
+  }
+  at("key-field").hidden = !needed;
+  at("key").value = key.get();
+}
+
+function showSettings() {
+  const two = at("compare").checked;
+  state.chosen = [0, 1].map((number) => (at(`pixels-${number}`) ? settings.read(number) : state.chosen[number] ?? {}));
+  if (two && !at("pixels-1") && !Object.keys(state.chosen[1]).length) {
+    state.chosen[1] = { max_pixels: Math.floor(state.facts.max_pixels / 8 / 784) * 784 };
+  }
+  at("settings").replaceChildren(...settings.fields(state.facts, two ? 2 : 1, state.chosen));
+  at("settings").classList.toggle("two", two);
+}
+
+function showTray(bad = -1) {
+  const items = state.documents.map((each, place) => {
+    const made = trayItem("li", each, () => removed(place));
+    made.classList.toggle("bad", place === bad);
+    return made;
+  });
+  at("tray").replaceChildren(...items);
+  at("count").textContent = items.length ? String(items.length) : "";
+  at("clear").hidden = items.length < 2;
+}
+
+function removed(place) {
+  state.documents.splice(place, 1);
+  showTray();
+  const buttons = at("tray").querySelectorAll("button");
+  (buttons[Math.min(place, buttons.length - 1)] ?? at("passage")).focus();
+  say(`Removed, ${state.documents.length} left.`);
+}
+
+async function showExamples() {
+  const examples = await get("/playground/examples.json");
+  at("examples").append(...examples.map((each) => {
+    const button = element("button", { type: "button", "aria-pressed": "false" }, element("b", {}, each.name), element("span", {}, each.about));
+    button.addEventListener("click", () => showExample(each, button));
+    return element("li", {}, button);
+  }));
+}
+
+async function showExample(example, button) {
+  state.running?.abort();
+  for (const other of at("examples").querySelectorAll("button")) {
+    other.setAttribute("aria-pressed", String(other === button));
+  }
+  try {
+    const [query, ...documents] = await Promise.all([example.query, ...example.documents].map(part));
+    setQueryImage(query.kind === "image" ? query : null);
+    at("query").value = query.kind === "text" ? query.text : "";
+    state.documents = documents;
+    showTray();
+    await rank();
+  } catch (error) {
+    fail(error);
+  }
+}
+
+async function part(given) {
+  if (given.text) return passages(given.text)[0];
+  const reply = await fetch(`/playground/${given.file}`);
+  if (!reply.ok) throw new Refusal(reply.status, `${given.file} cannot be had.`);
+  return fromFile(new File([await reply.blob()], given.file));
+}
+
+// Ranking.
+
+async function rank() {
+  addTyped();
+  const query = state.image ? sent(state.image) : at("query").value.trim();
+  if (!query) return refuse("Ask something: type a query, or choose an image.", at("query"));
+  if (!state.documents.length) return refuse("Add something to rank: passages, images or PDFs.", at("passage"));
+  const documents = [...state.documents];
+  const sides = (at("compare").checked ? [0, 1] : [0]).map(settings.read);
+  const body = { query, documents: documents.map(sent) };
+  const running = (state.running = new AbortController());
+  busy(true);
+  try {
+    const found = [];
+    for (const asked of sides) { // one after the other: together they would wait for each other
+      found.push(await post("/v1/rank", { ...body, ...asked, thumbnails: THUMBNAIL }, state.facts?.max_body, running.signal));
+    }
+    showRanking(found, sides, body, documents);
+  } catch (error) {
+    if (error.name === "AbortError") say("Stopped.");
+    else fail(error, documents);
+  } finally {
+    if (state.running === running) {
+      state.running = null;
+      busy(false);
+    }
+  }
+}
+
+function addTyped() {
+  if (!at("passage").value.trim()) return;
+  state.documents.push(...passages(at("passage").value));
+  at("passage").value = "";
+  showTray();
+}
+
+function showRanking(found, sides, body, documents) {
+  const made = found.map(({ answer, seconds }, number) => ({
+    number,
+    name: sides.length > 1 ? `${"AB"[number]}: ${settings.told(sides[number])}` : "",
+    documents,
+    results: answer.results,
+    seconds,
+    tokens: answer.usage.total_tokens,
+    before: number ? found[0].answer.results : null,
+  }));
+  at("empty").hidden = true;
+  at("lists").replaceChildren(...made.map((side) => ranking(side, (hit, box) => why(hit, box, body, sides[side.number], documents))));
+  at("lists").classList.toggle("two", made.length > 1);
+  showTray();
+  const [best] = made[0].results;
+  const many = made[0].results.length;
+  const took = made.length > 1 ? "ranked twice" : `ranked: ${cost(made[0])}`;
+  say(`${many} ${many === 1 ? "document" : "documents"} ${took}. Best: ${called(documents[best.index], best).slice(0, 60)}, ${percent(best.relevance_score)}.`);
+  state.body = { ...body, ...sides[0] };
+  showCode();
+  const { top, bottom } = at("results").getBoundingClientRect();
+  if (top > innerHeight * 0.7 || bottom < 0) at("results").scrollIntoView({ block: "start" });
+}
+
+async function why(hit, box, body, asked, documents) {
+  box.append(element("p", { class: "hint", role: "status" }, "Looking…"));
+  const document = hit.page ? { ...body.documents[hit.index], pages: [hit.page] } : body.documents[hit.index];
+  try {
+    const { answer } = await post("/v1/explain", { query: body.query, document, heat_map: HEAT_MAP, ...asked }, state.facts?.max_body);
+    box.replaceChildren(explanation(answer, called(documents[hit.index], hit).slice(0, 60)));
+  } catch (error) {
+    box.replaceChildren();
+    box.hidden = true;
+    box.parentElement.querySelector("[aria-expanded]").setAttribute("aria-expanded", "false");
+    fail(error, documents);
+  }
+}
+
+function busy(is) {
+  at("rank").textContent = is ? "Stop" : "Rank";
+  at("results").setAttribute("aria-busy", String(is));
+  if (is) {
+    at("error").hidden = true;
+    say("Ranking…");
+  }
+}
+
+function say(text) {
+  at("status").textContent = text;
+}
+
+function refuse(message, field) {
+  fail(new Error(message));
+  field.focus();
+}
+
+/** Show what went wrong; a document that the server names by its place is named and marked. */
+function fail(error, documents = []) {
+  const place = Number(/documents\[(\d+)\]/.exec(error.message)?.[1] ?? -1);
+  const name = documents[place] && (documents[place].name || `passage ${place + 1}`);
+  const detail = name ? error.message.replace(/documents\[\d+\]/g, name) : error.message;
+  const box = at("error");
+  box.replaceChildren(element("b", {}, error.heading ?? "Not yet"), detail);
+  if (error.wait) box.append(element("small", {}, `Try again in ${error.wait} s.`));
+  if (error.request) box.append(element("small", {}, `Request ${error.request}`));
+  box.hidden = false;
+  box.scrollIntoView({ block: "nearest" });
+  say("");
+  if (name && state.documents[place] === documents[place]) showTray(place);
+  if (error.status === 401) {
+    at("key-field").hidden = false;
+    at("key").focus();
+  }
+}
+
+// The same request as code.
+
+function languages() {
+  at("languages").append(...Object.entries(LANGUAGES).map(([value, name]) => {
+    const input = element("input", { type: "radio", name: "language", value, checked: value === state.language });
+    input.addEventListener("change", () => {
+      state.language = value;
+      showCode();
+    });
+    return element("label", {}, input, name);
+  }));
+}
+
+function code() {
+  return snippet(state.language, location.origin, state.body, state.facts?.key);
+}
+
+function showCode() {
+  at("code").hidden = !state.body;
+  const whole = code();
+  at("snippet").textContent = shortened(whole);
+  at("copied").textContent = shortened(whole) === whole ? "" : "Files are shortened here; what is copied has them whole.";
+}
+
+async function copy() {
+  const copied = await toClipboard(code());
+  at("copied").textContent = copied ? `Copied, ${LANGUAGES[state.language]}.` : "The browser does not allow copying here; select the code instead.";
+}
+
+async function toClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch { // without https other machines' pages have no clipboard of that kind
+    const field = element("textarea", { value: text, class: "unseen" });
+    document.body.append(field);
+    field.select();
+    const done = document.execCommand("copy");
+    field.remove();
+    at("copy").focus();
+    return done;
+  }
+}
