@@ -154,12 +154,13 @@ class Explanation:
         top = max(each.peak for each in self.pages)
         return [page.box(cells) for cells in regions.boxes(page.scores, self.total, top)]
 
-    def heat_map(self, page: int | None = None) -> PILImage:
+    def heat_map(self, page: int | None = None, longest: int | None = None) -> PILImage:
         """The page with its hot patches coloured; `page` counts `pages` from 0, None: the hottest.
 
+        `longest`: draw it smaller where its longer side has more pixels.
         Raises OptionError for a document without pictures, or a number outside.
         """
-        from sightrank.analysis.heatmap import overlay
+        from sightrank.analysis.heatmap import overlay, shrunk
 
         pages = self.pages
         if not pages:
@@ -169,7 +170,8 @@ class Explanation:
             raise OptionError(f"page is {page}.", f"Allowed: 0 to {len(pages) - 1}, or None.")
         hot = pages[chosen]
         smoothed = regions.smoothed_grid(hot.scores)
-        return overlay(hot.image, smoothed, max(each.peak for each in pages))
+        image = hot.image if longest is None else shrunk(hot.image, longest)
+        return overlay(image, smoothed, max(each.peak for each in pages))
 
     def looks(self, part: TextPart | PagePart, row: int) -> list[Span] | list[Box]:
         """Where in one of `parts` one of `query_tokens` looked; nothing if the method cannot tell."""

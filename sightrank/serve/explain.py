@@ -86,7 +86,8 @@ async def explain(request: Request, body: ExplainRequest) -> Response:
             return _lowered(reranker, body).explain(asked, made[0], body.method)
 
         found = await service.computed(ticket, run, lambda result: result.num_tokens)
-        return found, await asyncio.to_thread(_shown, found, body)
+        async with service.drawing:
+            return found, await asyncio.to_thread(_shown, found, body)
 
     found, shown = await service.within(ticket, work, gone(request))
     own = {"object": "explanation", "model": service.own_name}
@@ -131,5 +132,5 @@ def _shown(found: Explanation, body: ExplainRequest) -> dict[str, Any]:
         if text is not None:
             told["text"] = text
         elif body.heat_map is not None:
-            told["heat_map"] = data_uri(found.heat_map(next(pages)), body.heat_map)
+            told["heat_map"] = data_uri(found.heat_map(next(pages), body.heat_map))
     return shown

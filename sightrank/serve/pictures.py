@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from sightrank.analysis.heatmap import shrunk
 from sightrank.inputs.files import FileLimits
 from sightrank.inputs.load import iter_load
 from sightrank.types import Document, Image, Pdf
@@ -28,14 +29,12 @@ def thumbnail(document: Document, longest: int, limits: FileLimits) -> str | Non
     alone = Document((seen[0],), document.name)
     for picture in iter_load(alone, limits, max_pixels=longest * longest):
         assert not isinstance(picture, str), "an image became a text"
-        return data_uri(picture, longest)
+        return data_uri(shrunk(picture, longest))
     return None
 
 
-def data_uri(image: PIL.Image.Image, longest: int) -> str:
-    """A JPEG of `image` (RGB), made smaller if its longer side is over `longest` pixels."""
+def data_uri(image: PIL.Image.Image) -> str:
+    """An RGB image as a JPEG."""
     out = io.BytesIO()
-    image = image.copy()
-    image.thumbnail((longest, longest))
     image.save(out, "JPEG", quality=QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")

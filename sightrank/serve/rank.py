@@ -213,7 +213,7 @@ async def _results(
     request: Request, body: RankRequest, found: Scored, best: Sequence[Candidate]
 ) -> list[dict[str, Any]]:
     """What is said of the best, in their order."""
-    reranker = service_of(request).reranker
+    service, reranker = service_of(request), service_of(request).reranker
     limits = reranker.encoder.limits
     results = []
     for place, each in zip(found.best(body.top_n), best, strict=True):
@@ -224,7 +224,8 @@ async def _results(
             "logit": round(logit, 8),
         }
         if body.thumbnails is not None:
-            picture = await asyncio.to_thread(thumbnail, each.document, body.thumbnails, limits)
+            async with service.drawing:
+                picture = await asyncio.to_thread(thumbnail, each.document, body.thumbnails, limits)
             if picture is not None:
                 result["thumbnail"] = picture
         results.append(result)

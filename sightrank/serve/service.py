@@ -96,6 +96,7 @@ class Service:
             metrics,
         )
         self.places = Places(settings.queue)
+        self.drawing = asyncio.Lock()  # large images: one at a time is taken apart for answers
         self.stopping = False
         self._inside = 0
         self.opened: Opened = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 import playwright
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OPTIONS = (
@@ -21,6 +21,8 @@ OPTIONS = (
     "--disable-sync",
     "--no-first-run",
 )
+PATIENCE = 60_000
+"""Milliseconds after which something is taken not to happen any more."""
 NODE = Path(playwright.__file__).parent / "driver" / "node"
 """What Playwright runs its driver with: it runs copied JavaScript too."""
 
@@ -31,6 +33,7 @@ def chromium() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, args=list(OPTIONS))
         try:
@@ -45,7 +48,7 @@ def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     given: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, **options}
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], **given)
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE)
     broken: list[str] = []
     page.on("pageerror", lambda error: broken.append(str(error)))
     page.on("console", lambda told: broken.append(told.text) if _is_wrong(told) else None)

@@ -1,21 +1,22 @@
 // The page: what is asked, what is ranked, and what happens when something is pressed.
 
+import { connectCode, showCode } from "./code.js";
 import { fromFile, passages, sent } from "./documents.js";
+import { connectIntake } from "./intake.js";
 import { get, key, post, Refusal } from "./server.js";
 import * as settings from "./settings.js";
-import { LANGUAGES, shortened, snippet } from "./snippets.js";
 import { called, cost, element, explanation, percent, ranking, trayItem } from "./view.js";
 
 const THUMBNAIL = 240;
 const HEAT_MAP = 900;
 const at = (id) => document.getElementById(id);
-const state = { facts: null, image: null, documents: [], chosen: [], running: null, body: null, language: "curl" };
+const state = { facts: null, image: null, documents: [], chosen: [], running: null };
 
 start();
 
 async function start() {
   connect();
-  languages();
+  connectCode();
   try {
     state.facts = await get("/playground/facts");
     showFacts();
@@ -37,55 +38,23 @@ function connect() {
     showTray();
     at("passage").focus();
   });
-  at("files").addEventListener("change", (event) => taken(event.target, addFiles));
-  at("query-file").addEventListener("change", (event) => taken(event.target, ask));
+  connectIntake({
+    query: ask,
+    documents: addFiles,
+    queryText: (text) => (at("query").value = text),
+    documentText: (text) => add(passages(text)),
+  });
   at("compare").addEventListener("change", showSettings);
   at("key").addEventListener("input", (event) => key.set(event.target.value.trim()));
-  at("copy").addEventListener("click", copy);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !state.running) {
       event.preventDefault();
       rank();
     }
   });
-  document.addEventListener("paste", pasted);
-  drops();
 }
 
-// Files come by choosing, pasting and dropping.
-
-function taken(input, use) {
-  use([...input.files]);
-  input.value = ""; // so that the same file can be chosen again
-}
-
-function pasted(event) {
-  const files = [...(event.clipboardData?.files ?? [])];
-  if (!files.length) return;
-  event.preventDefault();
-  document.activeElement === at("query") ? ask(files) : addFiles(files);
-}
-
-function drops() {
-  const fields = [at("query-field"), at("documents-field")];
-  const under = (event) => fields.find((field) => field.contains(event.target)) ?? fields[1];
-  const mark = (field) => fields.forEach((each) => each.classList.toggle("over", each === field));
-  document.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    mark(under(event));
-  });
-  document.addEventListener("dragleave", (event) => event.relatedTarget || mark(null));
-  document.addEventListener("drop", (event) => {
-    event.preventDefault();
-    mark(null);
-    const files = [...event.dataTransfer.files];
-    const text = event.dataTransfer.getData("text/plain");
-    const isQuery = under(event) === fields[0];
-    if (files.length) isQuery ? ask(files) : addFiles(files);
-    else if (text && isQuery) at("query").value = text;
-    else if (text) add(passages(text));
-  });
-}
+// What is added.
 
 async function addFiles(files) {
   const made = await Promise.allSettled(files.map(fromFile));
@@ -259,8 +228,7 @@ function showRanking(found, sides, body, documents) {
   const many = made[0].results.length;
   const took = made.length > 1 ? "ranked twice" : `ranked: ${cost(made[0])}`;
   say(`${many} ${many === 1 ? "document" : "documents"} ${took}. Best: ${called(documents[best.index], best).slice(0, 60)}, ${percent(best.relevance_score)}.`);
-  state.body = { ...body, ...sides[0] };
-  showCode();
+  showCode({ ...body, ...sides[0] }, state.facts?.key);
   const { top, bottom } = at("results").getBoundingClientRect();
   if (top > innerHeight * 0.7 || bottom < 0) at("results").scrollIntoView({ block: "start" });
 }
@@ -313,49 +281,5 @@ function fail(error, documents = []) {
   if (error.status === 401) {
     at("key-field").hidden = false;
     at("key").focus();
-  }
-}
-
-// The same request as code.
-
-function languages() {
-  at("languages").append(...Object.entries(LANGUAGES).map(([value, name]) => {
-    const input = element("input", { type: "radio", name: "language", value, checked: value === state.language });
-    input.addEventListener("change", () => {
-      state.language = value;
-      showCode();
-    });
-    return element("label", {}, input, name);
-  }));
-}
-
-function code() {
-  return snippet(state.language, location.origin, state.body, state.facts?.key);
-}
-
-function showCode() {
-  at("code").hidden = !state.body;
-  const whole = code();
-  at("snippet").textContent = shortened(whole);
-  at("copied").textContent = shortened(whole) === whole ? "" : "Files are shortened here; what is copied has them whole.";
-}
-
-async function copy() {
-  const copied = await toClipboard(code());
-  at("copied").textContent = copied ? `Copied, ${LANGUAGES[state.language]}.` : "The browser does not allow copying here; select the code instead.";
-}
-
-async function toClipboard(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch { // without https other machines' pages have no clipboard of that kind
-    const field = element("textarea", { value: text, class: "unseen" });
-    document.body.append(field);
-    field.select();
-    const done = document.execCommand("copy");
-    field.remove();
-    at("copy").focus();
-    return done;
   }
 }

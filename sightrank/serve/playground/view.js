@@ -20,7 +20,8 @@ export function trayItem(tag, item, remove) {
   const face = item.url
     ? element("img", { class: "face", src: item.url, alt: "" })
     : element("span", { class: "face kind", "aria-hidden": "true" }, kinds[item.kind]);
-  if (item.url) face.addEventListener("error", () => face.replaceWith(element("span", { class: "face kind" }, "Image")));
+  const blank = () => face.replaceWith(element("span", { class: "face kind", "aria-hidden": "true" }, kinds[item.kind]));
+  if (item.url) face.addEventListener("error", blank);
   const name = title(item);
   const label = `Remove ${name.slice(0, 60)}`;
   return element(
@@ -112,9 +113,15 @@ function moved(side, hit, place) {
   if (!side.before) return null;
   const by = side.before.findIndex((each) => each.id === hit.id) - place;
   const many = `${Math.abs(by)} ${Math.abs(by) === 1 ? "place" : "places"}`;
-  const [kind, arrow, told, rest] = by > 0 ? ["up", "↑", many, " higher"] : by < 0 ? ["down", "↓", many, " lower"] : ["", "", "same place", ""];
-  const mark = arrow ? element("span", { "aria-hidden": "true" }, `${arrow} `) : null;
-  return element("span", { class: `moved ${kind}` }, mark, told, element("span", { class: "unseen" }, by ? `${rest} than in A` : " as in A"));
+  if (!by) return element("span", { class: "moved" }, "same place", element("span", { class: "unseen" }, " as in A"));
+  const [kind, arrow, told] = by > 0 ? ["up", "↑", "higher"] : ["down", "↓", "lower"];
+  return element(
+    "span",
+    { class: `moved ${kind}` },
+    element("span", { "aria-hidden": "true" }, `${arrow} `),
+    many,
+    element("span", { class: "unseen" }, ` ${told} than in A`),
+  );
 }
 
 /** Why: a heat map for each page, a text with its hot words marked. */
