@@ -67,7 +67,7 @@ def test_half_a_body_is_given_up(address: tuple[str, int], ledger: Ledger) -> No
 @pytest.mark.parametrize(
     "sent",
     [
-        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/one\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20 + b"\r\n\r\n",
         request(b"{}", b"X: " + b"a" * 200_000 + b"\r\n"),
         request(b"{}", b"Content-Length: 7\r\n"),
