@@ -162,6 +162,7 @@ def test_six_examples_are_ready(page: Page) -> None:
         f"{one} to {other}" for one in ("Text", "Image") for other in ("text", "image", "mixed")
     ]
     assert names == kinds
+    page.get_by_label("A passage").fill("not part of any example")
     for name in names:
         page.locator("#examples").get_by_role("button", name=name).click()
         hits = ranked(page)
@@ -170,6 +171,7 @@ def test_six_examples_are_ready(page: Page) -> None:
         assert bool(pictures) == (not name.endswith("text"))
         assert bool(texts) == (not name.endswith("image"))
         expect(page.locator("#error")).to_be_hidden()
+        expect(hits.filter(has_text="not part of any")).to_have_count(0)
         page.get_by_role("status").first.evaluate("told => told.textContent = ''")
 
 

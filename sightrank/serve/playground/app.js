@@ -10,7 +10,7 @@ import { called, cost, element, explanation, percent, ranking, trayItem } from "
 const THUMBNAIL = 240;
 const HEAT_MAP = 900;
 const at = (id) => document.getElementById(id);
-const state = { facts: null, image: null, documents: [], chosen: [], running: null };
+const state = { facts: null, image: null, documents: [], chosen: [], running: null, example: null };
 
 start();
 
@@ -151,17 +151,18 @@ async function showExamples() {
 }
 
 async function showExample(example, button) {
-  state.running?.abort();
+  state.example = example;
   for (const other of at("examples").querySelectorAll("button")) {
     other.setAttribute("aria-pressed", String(other === button));
   }
   try {
     const [query, ...documents] = await Promise.all([example.query, ...example.documents].map(part));
+    if (state.example !== example) return; // another was chosen meanwhile
     setQueryImage(query.kind === "image" ? query : null);
     at("query").value = query.kind === "text" ? query.text : "";
     state.documents = documents;
     showTray();
-    await rank();
+    await rank({ typed: false });
   } catch (error) {
     fail(error);
   }
@@ -176,8 +177,9 @@ async function part(given) {
 
 // Ranking.
 
-async function rank() {
-  addTyped();
+async function rank({ typed = true } = {}) {
+  state.running?.abort();
+  if (typed) addTyped();
   const query = state.image ? sent(state.image) : at("query").value.trim();
   if (!query) return refuse("Ask something: type a query, or choose an image.", at("query"));
   if (!state.documents.length) return refuse("Add something to rank: passages, images or PDFs.", at("passage"));
