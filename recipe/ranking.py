@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipe.layout import Ints, Prefix, Special, as_grid, as_text
+from recipe.lookalikes import Lookalikes
 from recipe.pack import TextPack
 from recipe.trainer import Batch
 from sightrank.model.attention import Attend
@@ -40,6 +41,8 @@ class RankingConfig:
     query_tokens: int = 32
     grid_share: float = 0.4
     """How often a passage is met as a grid of cells instead of a row of tokens; of pages, twice that."""
+    alike: float = 0.0
+    """How often the documents of a step are those that share rare words with one of them."""
     near: float = 0.5
     """Share of documents drawn from the neighbourhood of another one of the step: hard negatives."""
     cross_lingual: float = 0.4
@@ -79,6 +82,7 @@ class TextRanking:
         }
         self.names = np.flatnonzero(self.is_name & (lengths > 0) & ~pack.document_valid)
         self.valid = np.flatnonzero(usable & pack.document_valid)
+        self._lookalikes: dict[bool, Lookalikes] = {}
 
     # Batches
 
@@ -106,7 +110,9 @@ class TextRanking:
         """Documents of different groups; some lie close together in the corpus: same page or topic."""
         pool = self.train[bool(rng.random() < self.config.english)]
         chosen: list[int] = []
-        groups: set[int] = set()
+        if rng.random() < self.config.alike:
+            chosen = self._alike(int(rng.choice(pool)), count, rng).tolist()
+        groups = set(self.pack.document_group[chosen].tolist())
         attempts = 0
         while len(chosen) < count:
             attempts += 1
@@ -120,6 +126,31 @@ class TextRanking:
                 groups.add(group)
                 chosen.append(index)
         return np.array(chosen)
+
+    def _alike(self, seed: int, count: int, rng: np.random.Generator, valid: bool = False) -> Ints:
+        """The document `seed` and at most count - 1 others that a search for it by title, or by
+        some of its words, would find, without copies and other versions of any."""
+        lookalikes, groups = self._index_of(valid), self.pack.document_group
+        body = self.pack.documents[seed]
+        words = self._heading(seed, rng)
+        if not len(words) or rng.random() < self.config.span_share:
+            words = body[slice(*_span(body, self.config.query_tokens, rng))]
+        found = lookalikes.nearest(words, int(self.pack.document_lang[seed]), 4 * count)
+        first, rest = np.split(found, [2 * count])
+        chosen = [seed]
+        for row in (*rng.permutation(first).tolist(), *rest.tolist()):
+            if len(chosen) == count:
+                break
+            known = groups[row] in groups[chosen]
+            if not known and not any(lookalikes.is_copy(row, other) for other in chosen):
+                chosen.append(row)
+        return np.array(chosen)
+
+    def _index_of(self, valid: bool) -> Lookalikes:
+        if valid not in self._lookalikes:  # a minute's work, in the process that makes batches
+            rows = self.valid if valid else np.concatenate(list(self.train.values()))
+            self._lookalikes[valid] = Lookalikes(self.pack, rows)
+        return self._lookalikes[valid]
 
     def _neighbour(self, index: int, rng: np.random.Generator) -> int:
         """A document at most a few places away in the corpus, where one page's passages lie."""
@@ -288,15 +319,18 @@ class TextRanking:
         return score_grid(model, hidden, batch)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """nDCG@10 of held-out documents among 20, met as text and as grids."""
+        """nDCG@10 of held-out documents among 20, met as text and as grids; and as text among 20
+        that share words with one of them."""
         assert isinstance(model, RerankerModel)
         device = next(model.parameters()).device
         figures = {}
-        for name, grids in (("text", 0.0), ("grid", 1.0)):
+        for name, grids in (("text", 0.0), ("grid", 1.0), ("alike", 0.0)):
             rng = np.random.default_rng(1)
             gains = []
             for _ in range(4):
                 documents = distinct(self.valid, self.pack.document_group, 20, rng)
+                if name == "alike":
+                    documents = self._alike(int(documents[0]), 20, rng, valid=True)
                 batch = self.batch(documents, rng, grids)
                 moved = {key: value.to(device) for key, value in batch.items()}
                 gains.append(ndcg(self.logits(model, moved).float(), moved["labels"]))

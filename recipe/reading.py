@@ -7,8 +7,10 @@ reaches the decoder in the language it already knows.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipe.fonts import Fonts
+from recipe.layout import Ints
 from recipe.pack import TextPack
 from recipe.pictures import PicturePack
 from recipe.pictures_sampler import PictureSampler
@@ -51,6 +54,9 @@ class ReadingConfig:
     pages: float = 0.0
     """Share of pictures that are whole pages or large parts of one: what is read on a strip must
     also be read where a thousand other patches compete for attention."""
+    rare: float = 0.0
+    """Share of strips whose words are drawn one by one, each as often as the square root of its
+    frequency: searches are for rare words, which running text shows too seldom to be learned."""
     negatives: int = 2048
     """Random tokens set against those of the step in the softmax."""
     letters: float = 1.0
@@ -80,6 +86,10 @@ class Sheet:
         return int(height * width // BLOCK**2)
 
 
+COMMON = 1000
+"""The most frequent tokens, which validation leaves out of one of its figures."""
+LONGEST = 24
+"""Characters of a word that is drawn alone."""
 ALPHABET = "".join(map(chr, [*range(33, 127), *range(0xC0, 0x180)]))
 
 
@@ -133,6 +143,9 @@ class Reading:
         }
         self.vectors = torch.from_numpy(pack.vectors)
         self.alphabet = {char: index for index, char in enumerate(ALPHABET)}
+        frequency = np.bincount(pack.documents.flat, minlength=len(pack.vectors))
+        self.is_common = torch.zeros(len(pack.vectors), dtype=torch.bool)
+        self.is_common[torch.from_numpy(np.argsort(-frequency)[:COMMON].copy())] = True
         langs = [pack.langs.index(lang) for lang in config.langs if lang in pack.langs]
         self.pools = {
             valid: [
@@ -145,6 +158,8 @@ class Reading:
     def batches(self, seed: int) -> Iterator[Batch]:
         """Endless steps of print and pictures."""
         rng, fonts = random.Random(seed), self._fonts()
+        if self.config.rare:
+            self.words = [self._words(pool, rng) for pool in self.pools[False] if len(pool)]
         while True:
             sheets: list[Sheet] = []
             left = self.config.tokens
@@ -186,13 +201,24 @@ class Reading:
         return Fonts.discover(Path(self.config.fonts) if self.config.fonts else None)
 
     def _crop(self, rng: random.Random, fonts: Fonts, valid: bool) -> Page:
-        text = self._text(self._choose(rng, valid))
-        start = rng.randrange(max(1, len(text) * 2 // 3))
-        text = text[start : start + 500].strip() or text
+        if not valid and rng.random() < self.config.rare:
+            words, chances = rng.choice(self.words)
+            text = " ".join(rng.choices(words, cum_weights=chances, k=60))
+        else:
+            text = self._text(self._choose(rng, valid))
+            start = rng.randrange(max(1, len(text) * 2 // 3))
+            text = text[start : start + 500].strip() or text
         width, height = rng.choice(self.config.widths), rng.choice(self.config.heights)
         if not valid and rng.random() < self.config.single:
             return render_letters(text, rng, fonts, self.config.away, width=width, height=height)
         return render_crop(text, rng, fonts, width=width, height=height)
+
+    def _words(self, pool: Ints, rng: random.Random) -> tuple[list[str], list[float]]:
+        """Words of a language, and running sums of the square roots of their counts."""
+        sample = rng.sample(pool.tolist(), min(len(pool), 6000))
+        counts = Counter(word for index in sample for word in self._text(index).split())
+        words = [word for word in counts if len(word) <= LONGEST]
+        return words, list(accumulate(counts[word] ** 0.5 for word in words))
 
     def _page(self, rng: random.Random, fonts: Fonts) -> Page:
         """Neighbouring passages, which come from one page of a manual, set as a page."""
@@ -282,22 +308,28 @@ class Reading:
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Recall of the tokens under each visual token among the best k of the whole vocabulary,
-        k being how many lie there; blank squares left out."""
+        k being how many lie there; blank squares left out; and that of the rarer tokens alone."""
         rng, fonts = (
             random.Random(1),
             Fonts.discover(Path(self.config.fonts) if self.config.fonts else None),
         )
         device = next(model.parameters()).device
-        found = wanted = 0
+        hits, rare = [], []
         losses = []
         for _ in range(2):
             batch = self.batch([self.print(self._crop(rng, fonts, True)) for _ in range(16)])
             moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
             losses.append(self.loss(model, moved)[0].item())
             visual, _ = model(moved["patches"], batch["grids"])
-            hits, total = recall(visual, self.vectors.to(device), moved, self.blank)
-            found, wanted = found + hits, wanted + total
-        figures = {"recall": found / max(wanted, 1), "loss": float(np.mean(losses))}
+            found, tokens = read(visual, self.vectors.to(device), moved, self.blank)
+            hits.append(found)
+            rare.append(found[~self.is_common[tokens]])
+        figures = {
+            "recall": torch.cat(hits).float().mean().item(),
+            "loss": float(np.mean(losses)),
+        }
+        if len(rarer := torch.cat(rare)):
+            figures["rare"] = rarer.float().mean().item()
         if self.config.named:
             figures["named"] = self._name_things(model, rng, device)
         return figures
@@ -321,8 +353,8 @@ class Reading:
         return float((nearest == torch.arange(20)).float().mean())
 
 
-def recall(visual: Tensor, vectors: Tensor, batch: Batch, blank: int) -> tuple[int, int]:
-    """How many printed tokens are among their square's k best, and how many were printed."""
+def read(visual: Tensor, vectors: Tensor, batch: Batch, blank: int) -> tuple[Tensor, Tensor]:
+    """Of each printed token whether it is among its square's k best, and which it is, on the CPU."""
     places, tokens = batch["places"], batch["tokens"]
     ranked = (visual @ vectors.T).topk(16, dim=-1).indices
     counts = torch.bincount(places, minlength=len(visual))
@@ -330,4 +362,4 @@ def recall(visual: Tensor, vectors: Tensor, batch: Batch, blank: int) -> tuple[i
     places, tokens = places[keep], tokens[keep]
     within = torch.arange(16, device=visual.device) < counts[places][:, None]
     hit = ((ranked[places] == tokens[:, None]) & within).any(dim=-1)
-    return int(hit.sum()), len(tokens)
+    return hit.cpu(), tokens.cpu()

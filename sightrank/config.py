@@ -303,9 +303,12 @@ class EngineConfig:
     cache_bytes: int | None = None
     """Memory for the keys and values of documents that were scored before. None: what the other
     parts leave."""
+    host_bytes: int | None = None
+    """Beside a GPU, the machine's memory for those that the GPU has no room for. None: a quarter of
+    what is free. On a CPU it means nothing."""
 
     def __post_init__(self) -> None:
-        least = {"memory_bytes": 1, "batch_tokens": 1, "cache_bytes": 0}
+        least = {"memory_bytes": 1, "batch_tokens": 1, "cache_bytes": 0, "host_bytes": 0}
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < low):

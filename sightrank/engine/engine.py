@@ -59,7 +59,7 @@ class Engine:
         pixels: weights, dtype, template, limits. It becomes part of every key."""
         self.runner, self.settings = runner, settings
         self.limits = limits(config, runner.model, runner.device)
-        self.cache = PrefixCache(self.limits.cache_bytes)
+        self.cache = PrefixCache(self.limits.cache_bytes, PrefixCache(self.limits.host_bytes))
 
     def look(self, segments: Sequence[Segment]) -> list[Seen]:
         """Segments whose images have been through the vision tower, fewer at once if memory is short."""
@@ -209,8 +209,8 @@ class Engine:
         return self.runner.embed([seen])
 
     def _relieve(self) -> None:
-        """After memory ran out: remember nothing, and run less at once from now on."""
-        self.cache.clear()
+        """After memory ran out: hold nothing there, and run less at once from now on."""
+        self.cache.shed()
         self.limits = replace(self.limits, batch_tokens=max(1, self.limits.batch_tokens // 2))
         if self.runner.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -41,6 +41,8 @@ class Limits:
     """Documents that are read and not yet scored, mostly pixels."""
     cache_bytes: int
     """Keys and values of documents that were scored before."""
+    host_bytes: int
+    """More of them, in the machine's memory beside a GPU."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,15 @@ def limits(config: EngineConfig, model: RerankerModel, device: torch.device) -> 
     if cache is None:
         # The rest of this share is lost between the blocks of the allocator.
         cache = max(0, int(CACHE_SHARE * (room - tokens * each - waiting)))
-    return Limits(fixed, each, tokens, waiting, cache)
+    return Limits(fixed, each, tokens, waiting, cache, _host_bytes(config, device))
+
+
+def _host_bytes(config: EngineConfig, device: torch.device) -> int:
+    if device.type != "cuda":  # else the cache is in the machine's memory already
+        return 0
+    if config.host_bytes is not None:
+        return config.host_bytes
+    return available_bytes(torch.device("cpu")) // 4
 
 
 def token_bytes(config: ModelConfig, dtype: torch.dtype) -> int:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from sightrank.inputs.segments import Segment
+from sightrank.model import varlen
 from sightrank.model.attention import Attend, Packed, Runs
 from sightrank.model.parts import fused_part, joined
+from sightrank.model.varlen import Bounds
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class CachedPrefix:
     def num_bytes(self) -> int:
         """Memory that the keys and values take."""
         return self.keys.nbytes + self.values.nbytes
+
+    def to(self, device: torch.device) -> CachedPrefix:
+        """The same there, in memory of its own."""
+        return CachedPrefix(self.keys.to(device), self.values.to(device))
 
 
 class Prefill:
@@ -83,36 +89,52 @@ class Suffix:
 class Extend:
     """Each suffix attends to its prefix's cached keys and to its own past.
 
-    Neighbours behind one prefix read its keys together, and nobody copies them.
+    Neighbours behind one prefix read its keys together, and on a CPU nobody copies them.
     """
 
     def __init__(self, suffixes: Sequence[Suffix]) -> None:
-        self._own = Runs([suffix.length for suffix in suffixes])
+        lengths = [suffix.length for suffix in suffixes]
+        self._own = Runs(lengths)
         self._groups = [
             _Group(members[0].prefix, kept, len(members), sum(each.length for each in members))
             for (_, kept), found in groupby(suffixes, key=_past)
             for members in [list(found)]
         ]
+        self._all, self._last = Bounds(lengths), Bounds([1] * len(lengths))
+        self._kept = Bounds([group.num_kept for group in self._groups])
+        self._rows = {
+            False: Bounds([group.num_tokens for group in self._groups]),
+            True: Bounds([group.num_suffixes for group in self._groups]),
+        }
 
     def layer(self, index: int) -> Attend:
         """Attention over what was kept for this layer."""
         return partial(self._attend, index)
 
     def _attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        own = self._own.each(partial(fused_part, causal=True), q, k, v)
         reading = len(q) != len(k)  # only the last token of each
-        rows = [group.num_suffixes if reading else group.num_tokens for group in self._groups]
-        past = [
-            fused_part(
-                queries[None],
-                group.prefix.keys[layer, None, : group.num_kept],
-                group.prefix.values[layer, None, : group.num_kept],
-                causal=False,
-            )
-            for queries, group in zip(torch.split(q, rows), self._groups, strict=True)
-        ]
-        outs, sums = (torch.cat([part[0] for part in parts]) for parts in zip(*past, strict=True))
-        return joined((outs, sums), (own[0], own[1]))
+        if varlen.takes(q):
+            own = self._last if reading else self._all
+            mine = varlen.flash_part(q, k, v, own, self._all, causal=not reading)
+            return joined(self._past_at_once(layer, q, reading), mine)
+        outs, sums = self._own.each(partial(fused_part, causal=True), q, k, v)
+        return joined(self._past(layer, q, reading), (outs, sums))
+
+    def _past(self, layer: int, q: Tensor, reading: bool) -> tuple[Tensor, Tensor]:
+        """Each prefix's keys where they lie."""
+        rows = torch.split(q, self._rows[reading].lengths)
+        parts = []
+        for queries, group in zip(rows, self._groups, strict=True):
+            keys, values = group.kept(layer)
+            parts.append(fused_part(queries[None], keys[None], values[None], causal=False))
+        outs, sums = (torch.cat([part[0] for part in each]) for each in zip(*parts, strict=True))
+        return outs, sums
+
+    def _past_at_once(self, layer: int, q: Tensor, reading: bool) -> tuple[Tensor, Tensor]:
+        """All prefixes' keys in one call: a GPU copies a layer of them faster than it is asked."""
+        kept = [group.kept(layer) for group in self._groups]
+        keys, values = (torch.cat(each) for each in zip(*kept, strict=True))
+        return varlen.flash_part(q, keys, values, self._rows[reading], self._kept, causal=False)
 
 
 @dataclass(frozen=True)
@@ -124,6 +146,11 @@ class _Group:
     """Tokens of the prefix that they see."""
     num_suffixes: int
     num_tokens: int
+
+    def kept(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer, each (tokens, kv_heads, head_dim)."""
+        prefix = self.prefix
+        return prefix.keys[layer, : self.num_kept], prefix.values[layer, : self.num_kept]
 
 
 def _past(suffix: Suffix) -> tuple[int, int]:

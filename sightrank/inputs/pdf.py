@@ -69,20 +69,6 @@ def page_numbers(
     return chosen
 
 
-def render_pages(
-    source: Path | bytes,
-    pages: tuple[int, ...] | None,
-    limits: FileLimits,
-    *,
-    max_pixels: int,
-) -> list[PIL.Image.Image]:
-    """RGB images of pages counted from 1 (None: all), each as `render_page` makes it."""
-    return [
-        render_page(source, page, limits, max_pixels=max_pixels)
-        for page in page_numbers(source, pages, limits)
-    ]
-
-
 def render_page(
     source: Path | bytes, page: int, limits: FileLimits, *, max_pixels: int
 ) -> PIL.Image.Image:

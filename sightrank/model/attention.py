@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sightrank.model import varlen
 from sightrank.model.wide import widens
 
 
@@ -136,12 +137,17 @@ class Packed:
     def __init__(self, lengths: Sequence[int], *, causal: bool, plain: bool = False) -> None:
         self.lengths, self.causal, self.plain = list(lengths), causal, plain
         self._runs = Runs(lengths)
+        self._all, self._last = varlen.Bounds(lengths), varlen.Bounds([1] * len(lengths))
 
     def layer(self, index: int) -> Attend:
         """The same for every layer."""
         return self._one_by_one if self.plain else self._together
 
     def _together(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if varlen.takes(q):
+            reading = len(q) != len(k)  # the last token of each, which sees all
+            rows, causal = (self._last, False) if reading else (self._all, self.causal)
+            return varlen.flash_part(q, k, v, rows, self._all, causal)[0]
         (out,) = self._runs.each(self._batch, q, k, v)
         return out
 

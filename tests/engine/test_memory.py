@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from sightrank.config import EngineConfig
-from sightrank.engine import available
+from sightrank.engine import available, memory
 from sightrank.engine.indexing import Failures
 from sightrank.engine.memory import RUNTIME_BYTES, in_halves, is_out_of_memory, limits
 from sightrank.engine.reading import Reader
@@ -155,12 +155,20 @@ def test_what_is_asked_for_is_what_is_had(ranker: Reranker) -> None:
     assert (shared.batch_tokens, shared.cache_bytes) == (77, 3)
 
 
+def test_only_a_gpu_has_a_host(ranker: Reranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, gpu = ranker.runner.model, torch.device("cuda")
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 8 * MIB * MIB)
+    assert limits(EngineConfig(host_bytes=5), model, ranker.device).host_bytes == 0
+    assert limits(EngineConfig(host_bytes=5), model, gpu).host_bytes == 5
+    assert limits(EngineConfig(), model, gpu).host_bytes == 2 * MIB * MIB
+
+
 def test_a_budget_below_the_model_is_refused(checkpoint: Path) -> None:
     with pytest.raises(OutOfMemoryError, match=r"memory_bytes is 1,000, .* Allow more"):
         Reranker.from_pretrained(checkpoint, device="cpu", engine=EngineConfig(memory_bytes=1000))
 
 
-@pytest.mark.parametrize("name", ["memory_bytes", "batch_tokens", "cache_bytes"])
+@pytest.mark.parametrize("name", ["memory_bytes", "batch_tokens", "cache_bytes", "host_bytes"])
 def test_limits_are_numbers(name: str) -> None:
     for value in (-1, 1.5, "2GiB", True):
         given: dict[str, Any] = {name: value}

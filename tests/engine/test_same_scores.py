@@ -11,10 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from sightrank.config import EngineConfig
 from sightrank.engine.precision import Precision
+from sightrank.engine.prefix_cache import PrefixCache
 from sightrank.errors import OtherModelError
+from sightrank.reranker import Reranker
 from tests.engine import arrangements
 from tests.engine.arrangements import ARRANGEMENTS, ask, config, forbid_images
 from tests.engine.conftest import KINDS, QUERIES, Bench, indexed, score
@@ -182,6 +186,35 @@ def test_a_document_larger_than_the_cache_scores(bench: Bench) -> None:
     truth = np.array([bench.truth[kind] for kind in KINDS])
     assert np.abs(score(ranker, segments) - truth).max() <= ENGINE
     assert len(ranker.engine.cache) == 0
+
+
+def test_what_a_gpu_has_no_room_for_comes_back_from_the_host(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranker = bench.ranker()
+    ranker.engine.cache = PrefixCache(1, PrefixCache(1 << 30))
+    segments = [ranker.encoder.document(item) for item in bench.documents.values()]
+    score(ranker, segments)
+    monkeypatch.setattr(ranker.runner, "prefill", None)  # nothing is run again
+    truth = np.array([bench.truth[kind] for kind in KINDS])
+    assert np.abs(score(ranker, segments) - truth).max() <= ENGINE
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("cache_bytes", [1 << 30, 1])
+def test_a_gpu_scores_as_the_cpu(bench: Bench, cache_bytes: int) -> None:
+    ranker = Reranker.from_pretrained(
+        bench.checkpoint,
+        device="cuda",
+        dtype="bfloat16",
+        engine=EngineConfig(cache_bytes=cache_bytes),
+    )
+    segments = [ranker.encoder.document(item) for item in bench.documents.values()]
+    truth = np.array([bench.truth[kind] for kind in KINDS])
+    for _ in range(2):  # run, then from memory
+        found = score(ranker, segments)
+        assert np.abs(found - truth).max() <= BF16_LOGIT
+        same_order(truth, found, BF16_LOGIT)
 
 
 def test_a_document_that_is_twice_in_a_request_is_run_once(bench: Bench) -> None:

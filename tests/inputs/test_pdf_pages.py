@@ -29,6 +29,12 @@ LIMITS = FileLimits()
 MakePdf = Callable[..., bytes]
 
 
+def drawn(document: Document, max_pixels: int) -> list[PIL.Image.Image]:
+    """Its pages."""
+    images = load(document, LIMITS, max_pixels=max_pixels)
+    return [image for image in images if isinstance(image, PIL.Image.Image)]
+
+
 def test_pages_text_and_outline(make_pdf: MakePdf, tmp_path: Path) -> None:
     path = tmp_path / "report.pdf"
     path.write_bytes(make_pdf(["First", "Second", "Third"], titles=["Intro", "Middle"]))
@@ -39,7 +45,7 @@ def test_pages_text_and_outline(make_pdf: MakePdf, tmp_path: Path) -> None:
 
 
 def test_pages_are_drawn_at_one_and_a_half_times_what_the_model_sees(make_pdf: MakePdf) -> None:
-    (image,) = pdf.render_pages(make_pdf(box=(595, 842)), None, LIMITS, max_pixels=MAX_PIXELS)
+    (image,) = drawn(Document.pdf(make_pdf(box=(595, 842))), MAX_PIXELS)
     assert image.mode == "RGB"
     assert 2.25 * MAX_PIXELS <= image.width * image.height < 2.26 * MAX_PIXELS
     assert patchify(image, MIN_PIXELS, MAX_PIXELS).num_tokens > 700
@@ -48,19 +54,19 @@ def test_pages_are_drawn_at_one_and_a_half_times_what_the_model_sees(make_pdf: M
 
 
 def test_small_pages_stay_small_and_huge_ones_cost_no_more(make_pdf: MakePdf) -> None:
-    (card,) = pdf.render_pages(make_pdf(box=(72, 144)), None, LIMITS, max_pixels=MAX_PIXELS)
+    (card,) = drawn(Document.pdf(make_pdf(box=(72, 144))), MAX_PIXELS)
     assert card.size == (300, 600)
-    (wall,) = pdf.render_pages(make_pdf(box=(14400, 14400)), None, LIMITS, max_pixels=MAX_PIXELS)
+    (wall,) = drawn(Document.pdf(make_pdf(box=(14400, 14400))), MAX_PIXELS)
     assert wall.width * wall.height < 2.26 * MAX_PIXELS
     with pytest.raises(AspectRatioError, match="page 1"):
-        pdf.render_pages(make_pdf(box=(14400, 10)), None, LIMITS, max_pixels=MAX_PIXELS)
+        drawn(Document.pdf(make_pdf(box=(14400, 10))), MAX_PIXELS)
 
 
 def test_chosen_pages_come_in_the_given_order(make_pdf: MakePdf) -> None:
     source = make_pdf(["I", "WWWWWWWWWW"])
     ink = [
         int((np.asarray(image) < 128).sum())
-        for image in pdf.render_pages(source, (2, 1), LIMITS, max_pixels=50_000)
+        for image in drawn(Document.pdf(source, pages=(2, 1)), 50_000)
     ]
     assert ink[0] > 3 * ink[1] > 0
 
@@ -100,7 +106,7 @@ def test_missing_and_directory(tmp_path: Path) -> None:
 def test_pdfs_that_pillow_writes() -> None:
     buffer = io.BytesIO()
     PIL.Image.new("RGB", (300, 100), (0, 0, 255)).save(buffer, "PDF")
-    (image,) = pdf.render_pages(buffer.getvalue(), None, LIMITS, max_pixels=50_000)
+    (image,) = drawn(Document.pdf(buffer.getvalue()), 50_000)
     assert image.getpixel((image.width // 2, image.height // 2)) == pytest.approx(
         (0, 0, 255), abs=8
     )

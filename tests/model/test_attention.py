@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from sightrank.engine.plans import CachedPrefix, Extend, Suffix
-from sightrank.model import parts
+from sightrank.model import parts, varlen
 from sightrank.model.attention import Packed, plain_attention
 from sightrank.model.parts import fused_part, joined, plain_part
+from sightrank.model.varlen import Bounds
+from tests.tolerances import BF16_ATTENTION, BF16_SUMS
 
 HEADS = ((4, 4, 80), (6, 2, 64), (4, 4, 48), (3, 1, 8))
 """(heads, kv_heads, head_dim): m0's vision tower, nano's two towers, an odd one."""
@@ -31,9 +33,37 @@ def random_qkv(
     return q, k, v
 
 
+def one_by_one(
+    q: Tensor, k: Tensor, v: Tensor, queries: Bounds, keys: Bounds, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """What a GPU's kernel computes for packed segments in one call."""
+    starts = (each.on(q.device) for each in (queries, keys))
+    sizes = [each.diff().tolist() for each in starts]
+    assert sizes == [queries.lengths, keys.lengths]
+    assert not causal or sizes[0] == sizes[1]
+    assert [max(each) for each in sizes] == [queries.longest, keys.longest]
+    cuts = zip((q, k, v), (sizes[0], sizes[1], sizes[1]), strict=True)
+    pieces = [torch.split(each[None], size, dim=1) for each, size in cuts]
+    found = [
+        plain_part(mine, theirs, said, causal) for mine, theirs, said in zip(*pieces, strict=True)
+    ]
+    outs, sums = (torch.cat([part[0] for part in each]) for each in zip(*found, strict=True))
+    return outs, sums
+
+
+@pytest.fixture(params=["by length", "in one call"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As on a CPU, and as on a GPU with a kernel for segments of any lengths."""
+    if request.param == "in one call":
+        monkeypatch.setattr(varlen, "takes", lambda _: True)
+        monkeypatch.setattr(varlen, "flash_part", one_by_one)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("lengths", ORDERS)
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.usefixtures("form")
 def test_segments_run_together_as_one_by_one(
     lengths: Sequence[int], heads: tuple[int, int, int], causal: bool
 ) -> None:
@@ -92,6 +122,7 @@ SUFFIXES = (
 
 
 @pytest.mark.parametrize("suffixes", SUFFIXES)
+@pytest.mark.usefixtures("form")
 def test_suffixes_over_prefixes_see_what_one_prompt_sees(
     suffixes: list[tuple[int, int, int]],
 ) -> None:
@@ -115,3 +146,24 @@ def test_suffixes_over_prefixes_see_what_one_prompt_sees(
             truth.append(plain_attention(q[own], keys, values, causal=True))
         assert_close(attend(q, k, v), torch.cat(truth))
         assert_close(attend(q[ends - 1], k, v), torch.cat(truth)[ends - 1])
+
+
+def test_the_kernel_for_any_lengths_is_not_asked_on_a_cpu_nor_for_other_numbers() -> None:
+    q = torch.zeros(3, 2, 64, dtype=torch.bfloat16)
+    assert not varlen.takes(q)
+    assert not varlen.takes(q.to("meta"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_kernel_for_any_lengths_is_the_plain_form(
+    heads: tuple[int, int, int], causal: bool
+) -> None:
+    queries, keys = Bounds([5, 1, 9]), Bounds([5, 1, 9] if causal else [12, 3, 70])
+    q, k, v = (each.cuda().bfloat16() for each in random_qkv(15, sum(keys.lengths), heads))
+    assert varlen.takes(q)
+    out, sums = varlen.flash_part(q, k, v, queries, keys, causal)
+    true_out, true_sums = one_by_one(q, k, v, queries, keys, causal)
+    assert_close(out, true_out, atol=BF16_ATTENTION, rtol=BF16_ATTENTION)
+    assert_close(sums, true_sums, atol=BF16_SUMS, rtol=BF16_SUMS)

@@ -10,7 +10,8 @@ import torch
 from tokenizers import Tokenizer
 
 from recipe.layout import Special, as_grid, as_picture
-from recipe.pack import TextPack
+from recipe.lookalikes import Lookalikes
+from recipe.pack import Ragged, TextPack
 from recipe.pages import PageConfig, PageRanking
 from recipe.ranking import Body, RankingConfig, TextRanking, ndcg
 from recipe.trainer import Batch
@@ -130,3 +131,68 @@ def test_ndcg_of_known_orders() -> None:
     assert ndcg(torch.eye(3), labels) == pytest.approx(1.0)
     worst = 1 / np.log2(4)  # each relevant one last of three
     assert ndcg(-torch.eye(3), labels) == pytest.approx(worst)
+
+
+@pytest.fixture
+def lookalikes(pack: TextPack) -> Lookalikes:
+    return Lookalikes(pack, np.arange(len(pack.documents)))
+
+
+def test_lookalikes_are_of_one_language_and_best_first(
+    pack: TextPack, lookalikes: Lookalikes
+) -> None:
+    english, german = (pack.langs.index(lang) for lang in ("en", "de"))
+    for lang in (english, german):
+        for row in np.flatnonzero(pack.document_lang == lang)[:5]:
+            found = lookalikes.nearest(pack.documents[int(row)], lang, 4)
+            assert found[0] == row
+            assert (pack.document_lang[found] == lang).all()
+            assert len(set(found.tolist())) == len(found) == 4
+
+
+def test_lookalikes_share_a_token_that_few_documents_have(tokenizer: Tokenizer) -> None:
+    texts = ["abc X", *["abc"] * 30, "abd X", "ayd"]
+    rows = [tokenizer.encode(text).ids for text in texts]
+    pack = _texts(rows, tokenizer.get_vocab_size())
+    lookalikes = Lookalikes(pack, np.arange(len(rows)))
+    found = lookalikes.nearest(np.array(tokenizer.encode("X").ids), 0, 10)
+    assert sorted(found.tolist()) == [0, 31]
+    assert not len(lookalikes.nearest(np.array(tokenizer.encode("Z").ids), 0, 10))
+    assert lookalikes.is_copy(1, 2)
+    assert not lookalikes.is_copy(0, 32)
+
+
+def _texts(rows: list[list[int]], size: int) -> TextPack:
+    """A pack of one language that holds these documents and nothing else."""
+    count, none = len(rows), np.empty(0, np.int64)
+    return TextPack(
+        documents=Ragged.of(rows),
+        document_group=np.arange(count, dtype=np.int32),
+        document_lang=np.zeros(count, np.int16),
+        document_source=np.zeros(count, np.int16),
+        document_valid=np.zeros(count, bool),
+        queries=Ragged.of([]),
+        query_group=np.empty(0, np.int32),
+        query_lang=np.empty(0, np.int16),
+        questions=Ragged.of([]),
+        question_lang=np.empty(0, np.int16),
+        question_mark=none,
+        langs=("en",),
+        sources=("cldr",),
+        head=none,
+        tail=none,
+        widths=np.ones(size, np.uint8),
+        vectors=np.zeros((size, 4), np.float32),
+    )
+
+
+def test_a_step_of_lookalikes_holds_each_group_once(
+    pack: TextPack, special: Special, config: ModelConfig
+) -> None:
+    ranking = TextRanking(pack, RankingConfig(alike=1.0), special, config.score_token_id)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        chosen = ranking._documents(4, rng)
+        groups = pack.document_group[chosen]
+        assert len(set(groups.tolist())) == 4
+        assert not pack.document_valid[chosen].any()

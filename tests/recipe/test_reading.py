@@ -98,6 +98,19 @@ def test_reading_can_be_learned(
     assert 0 <= task.validate(reader.eval())["recall"] <= 1
 
 
+def test_rare_words_are_drawn_more_often_than_they_occur(
+    pack: TextPack, tokenizer: Tokenizer, fonts_folder: Path
+) -> None:
+    options = ReadingConfig(rare=1.0, fonts=str(fonts_folder))
+    task = Reading(pack, tokenizer, options, blank=198)
+    next(task.batches(seed=0))
+    ((words, chances),) = task.words
+    share = dict(zip(words, np.diff([0.0, *chances]), strict=True))
+    assert {"fox", "the", "The"} <= set(words)
+    text = " ".join(SENTENCES[:5]).split()
+    assert share["the"] / share["fox"] == pytest.approx(text.count("the") ** 0.5)
+
+
 class Line:
     """A task of one number: bring a weight to 3."""
 
