@@ -200,7 +200,7 @@ class Worker:
     def _run(self, batch: list[tuple[str | None, _Scoring, int]]) -> None:
         start = time.perf_counter()
         slices = [(item.request, len(item.logits), stop) for _, item, stop in batch]
-        self._take_results(batch, self._scored(slices))
+        results = self._scored(slices)
         tokens = sum(
             sum(item.costs[start:stop])
             for (_, start, stop), (_, item, _) in zip(slices, batch, strict=True)
@@ -210,7 +210,8 @@ class Worker:
         speed = tokens / max(seconds, 1e-6)
         known = self._tokens_a_second != float("inf")
         self._tokens_a_second = (self._tokens_a_second + speed) / 2 if known else speed
-        self._watch.batch(len(batch), documents, tokens, seconds)
+        self._watch.batch(len(batch), documents, tokens, seconds)  # before anybody is answered
+        self._take_results(batch, results)
 
     def _take_results(
         self,
