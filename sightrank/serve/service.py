@@ -6,11 +6,11 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from sightrank.serve.access import Access, Caller
+from sightrank.serve.access import Access, AccountsUnavailableError, Caller
 from sightrank.serve.errors import (
     BusyError,
     ClientGoneError,
@@ -204,10 +204,14 @@ class Service:
         return ticket
 
     async def leave(self, ticket: Ticket) -> None:
-        """At the end of an admitted request: give back what was not charged."""
+        """At the end of an admitted request: give back what was not charged.
+
+        Without their database the accounts do it later, and the answer is what it was.
+        """
         try:
             if ticket.reserved and not ticket.settled:
-                await asyncio.shield(self.access.release(ticket.caller, ticket.id))
+                with suppress(AccountsUnavailableError):
+                    await asyncio.shield(self.access.release(ticket.caller, ticket.id))
         finally:
             self._inside -= 1
 
