@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+PATIENCE = 0.6
+"""Share of the deadline that a request may be expected to wait; the speed may fall meanwhile."""
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -168,6 +171,7 @@ class Service:
         async with self._prepared(key, read) as requests:
             if not truncation:
                 _check_whole(requests)
+            self._check_wait(key, sum(sum(request.costs) for request in requests))
             counts = [request.num_tokens for request in requests]
             ticket.reserved = True  # also if it fails half-way
             await self.access.reserve(ticket.caller, sum(counts), ticket.id)
@@ -214,6 +218,17 @@ class Service:
                     await asyncio.shield(self.access.release(ticket.caller, ticket.id))
         finally:
             self._inside -= 1
+
+    def _check_wait(self, key: str | None, tokens: int) -> None:
+        """Refuse at once what would wait until its time is over. Raises BusyError."""
+        wait, most = self.worker.seconds_before(key, tokens), self.settings.deadline * PATIENCE
+        if wait > most:
+            raise BusyError(
+                f"The request would wait {wait:.0f} s, and must be answered within"
+                f" {self.settings.deadline:g} s.",
+                "Try again later.",
+                max(1.0, wait - most),
+            )
 
     async def _settle(self, ticket: Ticket, tokens: int) -> None:
         """Charge for what is done; it runs to its end even if this is cancelled."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -202,21 +204,32 @@ def test_a_client_that_leaves_while_it_waits_is_not_charged(reranker: Reranker) 
     assert not ledger.open
 
 
-def test_a_client_that_leaves_once_it_is_computed_is_charged(reranker: Reranker) -> None:
-    class Slowly(Ledger):
-        async def settle(self, caller: Caller, tokens: int, request_id: str) -> None:
-            await anyio.sleep(0.2)
-            await super().settle(caller, tokens, request_id)
+class SlowLedger(Ledger):
+    """Charging takes a while."""
 
-    ledger, slow = Slowly(), Slow(reranker)
+    async def settle(self, caller: Caller, tokens: int, request_id: str) -> None:
+        await anyio.sleep(0.3)
+        await super().settle(caller, tokens, request_id)
+
+
+@pytest.mark.parametrize("how", ["leaves", "cancelled"])
+def test_what_ends_while_it_is_charged_is_charged(reranker: Reranker, how: str) -> None:
+    """The client leaves, or the server ends its task: the result was computed."""
+    ledger, slow = SlowLedger(), Slow(reranker)
+    bye: list[Message] = [{"type": "sleep", "seconds": 0.45}, {"type": "http.disconnect"}]
 
     async def test(app: Any) -> None:
-        bye: list[Message] = [{"type": "sleep", "seconds": 0.4}, {"type": "http.disconnect"}]
-        await call(app, json.dumps(BODY).encode(), bye)
+        body = json.dumps(BODY).encode()
+        request = asyncio.ensure_future(call(app, body, bye if how == "leaves" else []))
+        if how == "cancelled":
+            await anyio.sleep(0.45)
+            request.cancel()
+        with suppress(asyncio.CancelledError):
+            await request
 
     run_with(slow, test, ledger)
     assert (slow.passes, len(ledger.charged), ledger.open) == (1, 1, set())
-    assert not any(step == "release" for step, _ in ledger.calls)
+    assert {step for step, _ in ledger.calls} == {"reserve", "settle"}
 
 
 def test_a_deadline_is_an_error_that_is_not_charged(reranker: Reranker) -> None:
@@ -247,6 +260,32 @@ def test_more_than_may_wait_is_told_when_to_come_back(reranker: Reranker) -> Non
 
     run_with(Slow(reranker), test, Ledger(), queue=8)
     assert statuses == {200: 8, 429: 2, 503: 2}
+
+
+def test_who_would_wait_too_long_is_told_at_once(reranker: Reranker) -> None:
+    """The model takes 0.3 s a pass, and the deadline leaves room for a few: 503 instead of 504."""
+    statuses, ledger, slow = Counter[int](), Ledger(), Slow(reranker)
+
+    async def test(app: Any) -> None:
+        body = json.dumps({**BODY, "documents": ["word " * 90, "text " * 90]}).encode()
+
+        async def one(key: str) -> None:
+            headers = [(b"content-type", b"application/json"), (b"authorization", key.encode())]
+            sent = await call(app, body, [], headers=headers)
+            statuses[sent[0]["status"]] += 1
+            if sent[0]["status"] == 503:
+                assert int(dict(sent[0]["headers"])[b"retry-after"]) >= 1
+
+        await one("first")  # by which the speed is known
+        async with anyio.create_task_group() as group:
+            for _ in range(60):
+                group.start_soon(one, "greedy")
+            await anyio.sleep(0.5)
+            group.start_soon(one, "modest")
+
+    run_with(slow, test, ledger, deadline=5.0)
+    assert statuses.keys() == {200, 503} and statuses[503] > 10 and statuses[200] > 3
+    assert len(ledger.charged) == statuses[200] and not ledger.open
 
 
 def test_stopping_finishes_what_was_accepted(reranker: Reranker) -> None:
