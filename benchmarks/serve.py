@@ -73,7 +73,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="Of each short part.")
     parser.add_argument("--many", type=int, default=200, help="Clients of the long part.")
     parser.add_argument("--long", type=float, default=180.0, help="Seconds of the long part.")
-    parser.add_argument("--memory", default="1GiB", help="As for `sightrank serve`.")
+    parser.add_argument(
+        "--memory",
+        default="640MiB",
+        help="As for `sightrank serve`: little, so that what is remembered soon fills it.",
+    )
     parser.add_argument(
         "--peers", nargs="*", default=list(serve_peers.NAMES), choices=serve_peers.NAMES
     )

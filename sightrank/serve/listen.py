@@ -43,7 +43,7 @@ class Patient(H11Protocol):
         """Once a request is under way its head is there; a piece of the next one starts the time."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
-            self._head = _stopped(self._head)
+            self._head = _without(self._head)
         elif self._head is None:
             self._head = self.loop.call_later(self.head_seconds, self._give_up)
 
@@ -55,11 +55,11 @@ class Patient(H11Protocol):
     def resume_writing(self) -> None:
         """It has taken nearly all."""
         super().resume_writing()
-        self._answer = _stopped(self._answer)
+        self._answer = _without(self._answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
-        self._head, self._answer = _stopped(self._head), _stopped(self._answer)
+        self._head, self._answer = _without(self._head), _without(self._answer)
         super().connection_lost(exc)
 
     def _watch_reading(self) -> None:
@@ -101,6 +101,8 @@ def config(
     )
 
 
-def _stopped(timer: asyncio.TimerHandle | None) -> None:
+def _without(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """No timer: the one that ran is stopped."""
     if timer is not None:
         timer.cancel()
+    return None

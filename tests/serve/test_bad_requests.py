@@ -174,8 +174,8 @@ def test_ten_thousand_malformed_bodies_are_the_clients_fault(
     reranker: Reranker, tmp_path: Path
 ) -> None:
     rng, ledger, statuses = random.Random(6), Ledger(), Counter[int]()
-    paths = ("/v1/rerank", "/v2/rerank", "/rerank", "/score", "/v1/score", "/cohere/v1/rerank")
-    paths += ("/cohere/v2/rerank", "/v1/documents", "/v1/rank")
+    paths = ["/v1/rerank", "/v2/rerank", "/rerank", "/score", "/v1/score", "/cohere/v1/rerank"]
+    paths += ["/cohere/v2/rerank", "/v1/documents", "/v1/rank"]
 
     async def test(app: Any) -> None:
         for _ in range(10_000):
