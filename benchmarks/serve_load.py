@@ -88,16 +88,20 @@ def _figures(seen: Seen, phase: Phase, took: float, processor: float) -> dict[st
     }
 
 
-def _memory(samples: list[tuple[float, int]]) -> dict[str, float]:
+def _memory(samples: list[tuple[float, int]]) -> dict[str, Any]:
     """Resident memory; its slope by least squares over the later two thirds."""
     late = samples[len(samples) // 3 :]
     at, held = np.array(late, dtype=float).T
+    held_in_all = np.array([size for _, size in samples], dtype=float)
     slope = np.polyfit(at, held, 1)[0] if len(late) > 2 else 0.0
     return {
         "first_bytes": samples[0][1],
         "last_bytes": samples[-1][1],
         "largest_bytes": max(size for _, size in samples),
         "slope_bytes_a_minute": round(60 * slope),
+        "mean_bytes_by_sixth": [
+            round(float(np.mean(part))) for part in np.array_split(held_in_all, 6) if len(part)
+        ],
         "samples": len(samples),
     }
 

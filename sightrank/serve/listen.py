@@ -95,6 +95,9 @@ def config(
         access_log=False,
         server_header=False,
         lifespan="on",
+        # Longer than clients and load balancers keep theirs: who closes first must not be the side
+        # that does not know whether a request is on its way.
+        timeout_keep_alive=75,
         # Beyond the queue's own answer with Retry-After this only guards the sockets.
         limit_concurrency=4 * settings.queue + 64,
         timeout_graceful_shutdown=int(settings.deadline) + 5,

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-PATIENCE = 0.6
-"""Share of the deadline that a request may be expected to wait; the speed may fall meanwhile."""
+PATIENCE = 0.4
+"""Share of the deadline that a request may be expected to wait: the speed may fall meanwhile, and
+keys that wait for less come first."""
 
 
 @dataclass(frozen=True)
