@@ -1,176 +1,160 @@
-"""Load on a live server: one client after another, then many at once, in one run.
+"""Load on a live server, with accounts: one client, 32 and 200; beside it two other servers.
 
-python benchmarks/serve.py --clients 32 --seconds 12
+python benchmarks/serve.py
+python benchmarks/serve.py --seconds 10 --long 20 --peers
+python benchmarks/serve.py --infinity VENV/bin/infinity_emb
 
-Every request is four passages of which no other request has the same. Prints one JSON object as its
-last line; tokens that answers reported must equal those that were settled.
+Every server runs in a process of its own and gets the same requests: a query and four passages, of
+which no other request has the same. First each server in turn with one client and with many, then
+ours with 200 clients for three minutes. Prints one JSON object as its last line: times, processor
+time, memory, and the tokens that answers reported beside those in the accounts' database.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
-import random
-import threading
-import time
-from collections import Counter
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import machine
-import uvicorn
+import serve_peers
+from serve_load import Phase, load
+from serve_process import Process, run
 
-from sightrank import Reranker
-from sightrank.serve.access import Caller, NoAccess
-from sightrank.serve.app import create_app
-from sightrank.serve.settings import Settings
+from sightrank import __version__
+from sightrank.serve.database import open_database
+from sightrank.serve.keys import Keys
+from sightrank.serve.limits import Limits
+from sightrank.serve.tables import SETTLED, ledger
 
-WORDS = (
-    *("sugar", "leaf", "light", "ore", "iron", "coal", "market", "price"),
-    *("shop", "hour", "river", "stone", "fox", "snow", "page", "word"),
-)
-
-
-class Counting(NoAccess):
-    """Adds up what was settled, once a request."""
-
-    def __init__(self) -> None:
-        self.settled: dict[str, int] = {}
-        self.twice = 0
-
-    async def admit(self, authorization: str | None) -> Caller:
-        """By the name in the header, so that turns are taken."""
-        return Caller(authorization, "client")
-
-    async def settle(self, caller: Caller, tokens: int, request_id: str) -> None:
-        """Remember."""
-        self.twice += request_id in self.settled
-        self.settled[request_id] = tokens
+KEYS = 16
+"""Clients share so many keys, none of which has a limit of its own."""
 
 
 def main() -> None:
     """Serve, ask, report."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    options = parse()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        report: dict[str, Any] = {
+            "benchmark": "serve",
+            "machine": machine.describe(),
+            "threads_of_each_server": 1,
+            "load_average_at_the_start": list(os.getloadavg()),
+            "documents_a_request": options.documents,
+            "servers": {},
+        }
+        with ours(folder, options) as (server, secrets):
+            both, answers = short(server, secrets, options)
+            report["servers"]["sightrank"] = {"what": described(options), **both}
+        for peer in serve_peers.chosen(folder, options):
+            report["servers"][peer.name] = {"what": peer.what, **beside(peer, options)}
+        with ours(folder, options) as (server, secrets):
+            warm = Phase(options.clients, 2.0, options.documents)
+            answers |= load(server, secrets, warm)[1]
+            phase = Phase(options.many, options.long, options.documents)
+            report[f"{options.many}_clients"], more = load(server, secrets, phase)
+        report["accounts"] = accounts(folder / "accounts.sqlite", answers | more)
+        report["load_average_at_the_end"] = list(os.getloadavg())
+    print(json.dumps(report))
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--model", help="Default: nano.")
+    parser.add_argument("--documents", type=int, default=4, help="Passages of a request.")
     parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=12.0, help="Of each of the two parts.")
-    parser.add_argument("--queue", type=int, default=256)
-    options = parser.parse_args()
-    reranker, access = Reranker.from_pretrained(options.model, device="cpu"), Counting()
-    app = create_app(reranker, access, Settings(queue=options.queue))
-    with served(app) as url:
-        asyncio.run(load(url, 1, 2.0))  # warm
-        access.settled.clear()
-        one = asyncio.run(load(url, 1, options.seconds))
-        before = memory()
-        many = asyncio.run(load(url, options.clients, options.seconds))
-        after = memory()
-    reported = one.pop("tokens") + many.pop("tokens")
-    settled = sum(access.settled.values())
-    print(
-        json.dumps(
-            {
-                "benchmark": "serve",
-                "model": reranker.name.rpartition("/")[2],
-                "machine": machine.describe(),
-                "load_average": os.getloadavg()[0],
-                "documents_a_request": 4,
-                "one_client": one,
-                f"{options.clients}_clients": many,
-                "throughput_ratio": round(
-                    many["requests_per_second"] / one["requests_per_second"], 2
-                ),
-                "tokens_reported": reported,
-                "tokens_settled": settled,
-                "settled_twice": access.twice,
-                "equal": reported == settled,
-                "memory_before_and_after_bytes": [before, after],
-            }
-        )
+    parser.add_argument("--seconds", type=float, default=20.0, help="Of each short part.")
+    parser.add_argument("--many", type=int, default=200, help="Clients of the long part.")
+    parser.add_argument("--long", type=float, default=180.0, help="Seconds of the long part.")
+    parser.add_argument(
+        "--memory",
+        default="640MiB",
+        help="As for `sightrank serve`: little, so that what is remembered soon fills it.",
+    )
+    parser.add_argument(
+        "--peers", nargs="*", default=list(serve_peers.NAMES), choices=serve_peers.NAMES
+    )
+    parser.add_argument("--infinity", help="infinity_emb's program, in an environment of its own.")
+    return parser.parse_args()
+
+
+def described(options: argparse.Namespace) -> str:
+    """Our own server in words."""
+    return (
+        f"sightrank {__version__}, {options.model or 'nano'}, float32; accounts in SQLite, a"
+        f" transaction before and one after each request; --memory {options.memory}"
     )
 
 
-async def load(url: str, clients: int, seconds: float) -> dict[str, Any]:
-    """Clients that ask again as soon as they are answered."""
-    times: list[float] = []
-    statuses: Counter[str] = Counter()
-    tokens = 0
-
-    async def client(number: int) -> None:
-        nonlocal tokens
-        rng = random.Random(f"{clients}/{number}")
-        headers = {"Authorization": f"client {number}"}
-        while time.perf_counter() < end:
-            start = time.perf_counter()
-            try:
-                answer = await http.post(f"{url}/v1/rerank", json=request(rng), headers=headers)
-            except httpx.HTTPError as error:
-                statuses[type(error).__name__] += 1
-                continue
-            statuses[str(answer.status_code)] += 1
-            if answer.status_code == 200:
-                times.append(time.perf_counter() - start)
-                tokens += answer.json()["usage"]["total_tokens"]
-            else:
-                await asyncio.sleep(float(answer.headers.get("retry-after", "1")))
-
-    before, started = counters(url), time.perf_counter()
-    end = started + seconds
-    room = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
-    async with httpx.AsyncClient(timeout=120, verify=False, limits=room) as http:
-        await asyncio.gather(*map(client, range(clients)))
-    took = time.perf_counter() - started
-    ran = {name: value - before[name] for name, value in counters(url).items()}
-    times.sort()
-    return {
-        "seconds": round(took, 2),
-        "requests": len(times),
-        "requests_per_second": round(len(times) / took, 2),
-        "p50_seconds": round(times[len(times) // 2], 4),
-        "p99_seconds": round(times[int(len(times) * 0.99)], 4),
-        "statuses": dict(statuses),
-        "tokens": tokens,
-        "passes": int(ran["sightrank_batches_total"]),
-        "share_of_time_in_model": round(ran["sightrank_model_seconds_total"] / took, 3),
-    }
-
-
-def request(rng: random.Random) -> dict[str, Any]:
-    """Four passages of some twenty words."""
-    passages = [" ".join(rng.choices(WORDS, k=20)) + f" {rng.random()}" for _ in range(4)]
-    return {"model": "sightrank", "query": " ".join(rng.choices(WORDS, k=4)), "documents": passages}
-
-
 @contextmanager
-def served(app: Any) -> Any:
-    """The application's address, on a free port."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
+def ours(folder: Path, options: argparse.Namespace) -> Iterator[tuple[Process, list[str]]]:
+    """`sightrank serve` with keys in a database that both of its runs share."""
+    database = open_database(folder / "accounts.sqlite")
+    secrets = [
+        Keys(database).create(f"client {number}", 10**12, Limits(0, 0, 0))[1]
+        for number in range(KEYS)
+    ]
+    database.close()
+    arguments = ["-m", "sightrank", "serve", "--database", str(folder / "accounts.sqlite")]
+    arguments += ["--memory", options.memory, "--device", "cpu", "--port", "{port}"]
+    if options.model:
+        arguments += ["--model", options.model]
+    with run(arguments, ready="/ready", rank="/v1/rerank", model="sightrank") as server:
+        yield server, secrets
+
+
+def short(
+    server: Process, secrets: list[str], options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """One client, then many; and what each answered request reported."""
+    _, answers = load(server, secrets, Phase(1, 2.0, options.documents))  # warm
+    found: dict[str, Any] = {}
+    for clients in (1, options.clients):
+        phase = Phase(clients, options.seconds, options.documents)
+        found[f"{clients}_clients"], more = load(server, secrets, phase)
+        answers |= more
+    one, many = (found[f"{clients}_clients"] for clients in (1, options.clients))
+    ratio = many["requests_per_second"] / one["requests_per_second"]
+    found["throughput_of_many_over_one"] = round(ratio, 2)
+    return found, answers
+
+
+def beside(peer: serve_peers.Peer, options: argparse.Namespace) -> dict[str, Any]:
+    """The same of another server; why not, where it does not run."""
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+        with peer.run() as server:
+            return short(server, [""], options)[0]
+    except serve_peers.CannotRunError as error:
+        return {"not_run": str(error)}
 
 
-def memory() -> int:
-    """Resident bytes of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def counters(url: str) -> dict[str, float]:
-    """What the server has counted so far."""
-    pairs = [line.split() for line in httpx.get(f"{url}/metrics").text.splitlines()]
-    names = ("sightrank_batches_total", "sightrank_model_seconds_total")
-    return {pair[0]: float(pair[1]) for pair in pairs if pair[0] in names}
+def accounts(file: Path, answers: dict[str, int]) -> dict[str, Any]:
+    """What answers reported beside what the database holds; ids are those of the requests."""
+    database = open_database(file)
+    lines = database.read(
+        lambda connection: [tuple(row) for row in connection.execute(ledger.select())]
+    )
+    keys = Keys(database).listed()
+    database.close()
+    charged = {line[1]: line[4] for line in lines if line[3] == SETTLED}
+    return {
+        "requests_answered": len(answers),
+        "requests_charged": len(charged),
+        "tokens_reported": sum(answers.values()),
+        "tokens_in_ledger": sum(charged.values()),
+        "tokens_used_by_keys": sum(key.used for key in keys),
+        "charged_and_not_answered": len(charged.keys() - answers.keys()),
+        "answered_and_not_charged": len(answers.keys() - charged.keys()),
+        "lines_neither_charged_nor_given_back": sum(line[3] == "reserved" for line in lines),
+        "equal": charged == answers and sum(key.used for key in keys) == sum(answers.values()),
+    }
 
 
 if __name__ == "__main__":

@@ -124,6 +124,7 @@ def run(request: Request, model: options.ModelOptions) -> None:
 
         from sightrank.serve.app import create_app
         from sightrank.serve.fetch import FetchLimits
+        from sightrank.serve.listen import config
         from sightrank.serve.logs import log_to_stderr
         from sightrank.serve.marketplaces import platform_of
         from sightrank.serve.mounting import mounted
@@ -159,20 +160,8 @@ def run(request: Request, model: options.ModelOptions) -> None:
     routers = [] if platform is None else [mounted(platform)]
     app = create_app(model.load(limits), access, settings, routers=routers)
     log_to_stderr()
-    uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=request.host,
-            port=request.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="on",
-            # Beyond the queue's own answer with Retry-After this only guards the sockets.
-            limit_concurrency=4 * request.queue + 64,
-            timeout_graceful_shutdown=int(request.deadline) + 5,
-        )
-    ).run()
+    listening = config(app, settings, host=request.host, port=request.port)
+    uvicorn.Server(listening).run()
 
 
 def check_open(request: Request) -> None:

@@ -100,7 +100,10 @@ class Access(Protocol):
         """Charge once, however often it is called with this id, and drop the reservation."""
 
     async def release(self, caller: Caller, request_id: str) -> None:
-        """Give the reservation back: nothing was delivered or computed."""
+        """Give the reservation back: nothing was delivered or computed.
+
+        Where this raises AccountsUnavailableError it is given back later.
+        """
 
     async def close(self) -> None:
         """Let go of what is held: connections, files."""

@@ -48,7 +48,7 @@ class Accounts:
         self._ledger = Ledger(database, policy or Policy(), clock)
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="accounts")
         self._pause = pause
-        self._down_until = 0.0
+        self._down_until, self._why = 0.0, ""
         self._doubtful: dict[_Request, bool] = {}  # -> whether its charge is taken back as well
         self._lock = threading.Lock()
 
@@ -117,12 +117,12 @@ class Accounts:
 
     def _while_up(self, work: Callable[[], T]) -> T:
         if time.monotonic() < self._down_until:
-            raise AccountsUnavailableError("The accounts' database is away.", _LATER, 1.0)
+            raise AccountsUnavailableError(self._why, _LATER, 1.0)
         try:
             self._repair()
             return work()
-        except AccountsUnavailableError:
-            self._down_until = time.monotonic() + self._pause
+        except AccountsUnavailableError as error:
+            self._down_until, self._why = time.monotonic() + self._pause, error.message
             raise
 
     def _repair(self) -> None:

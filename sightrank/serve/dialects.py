@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
 from sightrank.errors import SightrankError
+from sightrank.serve.access import AccountsUnavailableError
 from sightrank.serve.errors import code_of, retry_after
 
 _UNTOLD = {
@@ -43,12 +44,20 @@ def request_id(request: Request) -> str:
 
 def error_reply(request: Request, error: SightrankError) -> Ascii:
     """An error in the words of the path's service."""
-    # Errors of the engine and the disk may name this machine's folders; the server's own do not.
-    told = error.status < 500 or hasattr(error, "code")
-    message = str(error) if told else _UNTOLD.get(error.status, _UNTOLD[500])
+    message = str(error) if is_told(error) else _UNTOLD.get(error.status, _UNTOLD[500])
     wait = retry_after(error)
     headers = {} if wait is None else {"Retry-After": str(max(1, math.ceil(wait)))}
     return _reply(request, error.status, message, code_of(error), headers)
+
+
+def is_told(error: SightrankError) -> bool:
+    """Whether a caller reads the error's own words.
+
+    Errors of the engine, the disk and the accounts' database may name folders and machines of the
+    operator's; the server's other errors do not.
+    """
+    own = hasattr(error, "code") and not isinstance(error, AccountsUnavailableError)
+    return error.status < 500 or own
 
 
 def plain_reply(

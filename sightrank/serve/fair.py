@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 _Item = TypeVar("_Item")
@@ -24,6 +25,10 @@ class FairQueue(Generic[_Item]):
     def num_keys(self) -> int:
         """Keys that something waits for."""
         return len(self._waiting)
+
+    def totals(self, size: Callable[[_Item], int]) -> dict[str | None, int]:
+        """What waits of each key, added up."""
+        return {key: sum(map(size, items)) for key, items in self._waiting.items()}
 
     def put(self, key: str | None, item: _Item) -> None:
         """Behind all of the same key."""

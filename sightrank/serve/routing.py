@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sightrank.errors import SightrankError
+from sightrank.errors import DiskFullError, SightrankError
+from sightrank.serve.access import AccountsUnavailableError
 from sightrank.serve.dialects import error_reply, invalid_reply, plain_reply, request_id
 from sightrank.serve.errors import CODES, code_of
 from sightrank.serve.places import Gone
@@ -49,6 +50,10 @@ def failed(request: Request, error: Exception) -> Response:
     """The answer to a request that came to nothing; what was not foreseen goes to the log."""
     if isinstance(error, SightrankError):
         request.scope["sightrank.error"] = code_of(error)
+        if isinstance(error, (AccountsUnavailableError, DiskFullError)):
+            # Callers are told only that it failed; whoever runs the server needs to know why.
+            facts = {"request_id": request_id(request), "reason": error.message}
+            log.error("out of order", extra={"facts": facts})
         return error_reply(request, error)
     if isinstance(error, RequestValidationError):
         request.scope["sightrank.error"] = "INPUT_VALIDATION"

@@ -6,11 +6,11 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from sightrank.serve.access import Access, Caller
+from sightrank.serve.access import Access, AccountsUnavailableError, Caller
 from sightrank.serve.errors import (
     BusyError,
     ClientGoneError,
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from sightrank.reranker import Reranker
 
 _Result = TypeVar("_Result")
+
+PATIENCE = 0.4
+"""Share of the deadline that a request may be expected to wait: the speed may fall meanwhile, and
+keys that wait for less come first."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,7 @@ class Service:
         async with self._prepared(key, read) as requests:
             if not truncation:
                 _check_whole(requests)
+            self._check_wait(key, sum(sum(request.costs) for request in requests))
             counts = [request.num_tokens for request in requests]
             ticket.reserved = True  # also if it fails half-way
             await self.access.reserve(ticket.caller, sum(counts), ticket.id)
@@ -205,12 +210,27 @@ class Service:
         return ticket
 
     async def leave(self, ticket: Ticket) -> None:
-        """At the end of an admitted request: give back what was not charged."""
+        """At the end of an admitted request: give back what was not charged.
+
+        Without their database the accounts do it later, and the answer is what it was.
+        """
         try:
             if ticket.reserved and not ticket.settled:
-                await asyncio.shield(self.access.release(ticket.caller, ticket.id))
+                with suppress(AccountsUnavailableError):
+                    await asyncio.shield(self.access.release(ticket.caller, ticket.id))
         finally:
             self._inside -= 1
+
+    def _check_wait(self, key: str | None, tokens: int) -> None:
+        """Refuse at once what would wait until its time is over. Raises BusyError."""
+        wait, most = self.worker.seconds_before(key, tokens), self.settings.deadline * PATIENCE
+        if wait > most:
+            raise BusyError(
+                f"The request would wait {wait:.0f} s, and must be answered within"
+                f" {self.settings.deadline:g} s.",
+                "Try again later.",
+                max(1.0, wait - most),
+            )
 
     async def _settle(self, ticket: Ticket, tokens: int) -> None:
         """Charge for what is done; it runs to its end even if this is cancelled."""

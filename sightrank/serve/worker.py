@@ -52,6 +52,11 @@ class _Scoring:
             stop += 1
         return stop, used
 
+    @property
+    def left(self) -> int:
+        """Tokens that are still to run; none where the caller has left."""
+        return 0 if self.future.cancelled() else sum(self.costs[len(self.logits) :])
+
 
 @dataclass(eq=False)
 class _Call:
@@ -120,6 +125,18 @@ class Worker:
         future: Future[list[float]] = Future()
         self._accept(self._scoring, key, _Scoring(request, request.costs, future))
         return future
+
+    def seconds_before(self, key: str | None, tokens: int) -> float:
+        """How long a request of so many tokens will wait for others, at the speed of the last passes.
+
+        Keys take turns: another key's tokens come first only as far as this key's own would reach.
+        """
+        with self._changed:
+            waiting = self._scoring.totals(lambda item: getattr(item, "left", 0))
+        own = waiting.pop(key, 0)
+        return (own + sum(min(each, own + tokens) for each in waiting.values())) / (
+            self._tokens_a_second
+        )
 
     def run(self, key: str | None, call: Callable[[], _Result]) -> Future[_Result]:
         """What `call` gives, run where the model is, alone."""
@@ -200,7 +217,7 @@ class Worker:
     def _run(self, batch: list[tuple[str | None, _Scoring, int]]) -> None:
         start = time.perf_counter()
         slices = [(item.request, len(item.logits), stop) for _, item, stop in batch]
-        self._take_results(batch, self._scored(slices))
+        results = self._scored(slices)
         tokens = sum(
             sum(item.costs[start:stop])
             for (_, start, stop), (_, item, _) in zip(slices, batch, strict=True)
@@ -210,7 +227,8 @@ class Worker:
         speed = tokens / max(seconds, 1e-6)
         known = self._tokens_a_second != float("inf")
         self._tokens_a_second = (self._tokens_a_second + speed) / 2 if known else speed
-        self._watch.batch(len(batch), documents, tokens, seconds)
+        self._watch.batch(len(batch), documents, tokens, seconds)  # before anybody is answered
+        self._take_results(batch, results)
 
     def _take_results(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from sightrank.engine.index import Index, Pruned
 from sightrank.errors import DiskFullError, IndexFolderError
 from sightrank.reranker import Reranker
 from sightrank.types import Document
+from tests.disk import small_disk
 from tests.engine import forks
 from tests.engine.conftest import load
 from tests.engine.forks import texts
@@ -150,21 +150,13 @@ def test_a_full_disk_is_an_error_and_loses_nothing(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one MiB, where this may be made."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("mounting a small file system needs rights that this user lacks")
-    try:
+def full_soon(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", 1) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_is_really_full(checkpoint: Path, small_disk: Path) -> None:
-    path = small_disk / "pages.index"
+def test_a_disk_that_is_really_full(checkpoint: Path, full_soon: Path) -> None:
+    path = full_soon / "pages.index"
     ranker, documents = load(checkpoint), texts(60)
     ranker.index(documents[:5], path)
     with pytest.raises(DiskFullError):
@@ -175,10 +167,10 @@ def test_a_disk_that_is_really_full(checkpoint: Path, small_disk: Path) -> None:
     check_scores(ranker, path, documents[: len(Index(path))])
 
 
-def test_a_read_only_index_is_ranked_from(ranker: Reranker, small_disk: Path) -> None:
-    path, documents = small_disk / "pages.index", texts(3)
+def test_a_read_only_index_is_ranked_from(ranker: Reranker, full_soon: Path) -> None:
+    path, documents = full_soon / "pages.index", texts(3)
     ranker.index(documents, path)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", str(full_soon)], check=True)
     check_scores(ranker, path, documents)
     assert Index(path).verify() == {}
     with pytest.raises(IndexFolderError, match="cannot be"):

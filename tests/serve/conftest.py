@@ -74,7 +74,8 @@ def ask(reranker: Reranker) -> Iterator[Callable[..., Any]]:
     def run(test: Callable[[Client], Awaitable[Any]], **given: Any) -> Any:
         async def main() -> Any:
             settings = given.pop("settings", None) or Settings()
-            app = create_app(reranker, given.pop("access", NoAccess()), settings, **given)
+            model = given.pop("reranker", reranker)
+            app = create_app(model, given.pop("access", NoAccess()), settings, **given)
             async with serving(app) as client:
                 return await test(client)
 

@@ -9,14 +9,16 @@ from typing import Any
 
 import uvicorn
 
+from sightrank.serve.listen import Patient, config
+from sightrank.serve.settings import Settings
+
 
 @contextmanager
-def live(app: Any, **options: Any) -> Iterator[str]:
+def live(
+    app: Any, settings: Settings | None = None, protocol: type[Patient] = Patient
+) -> Iterator[str]:
     """Its address, such as http://127.0.0.1:41234."""
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_config=None, lifespan="on", **options
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(config(app, settings or Settings(), protocol=protocol))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import anyio
 import httpcore
 import pytest
 
 from sightrank.errors import SightrankError, TooLargeError
-from sightrank.serve.addresses import Address
+from sightrank.serve.addresses import Address, parse
 from sightrank.serve.errors import FetchError
 from sightrank.serve.fetch import Fetcher, FetchLimits
 
@@ -137,6 +139,9 @@ def reply(body: bytes = b"bytes", status: int = 200, **headers: str) -> bytes:
 
 
 async def resolve(host: str, port: int) -> list[Address]:
+    """As the system does, which reads 2130706433, 0x7f.1 and 0177.0.0.1 as addresses."""
+    with suppress(OSError):
+        return [ipaddress.ip_address(socket.inet_aton(host))]
     if host not in NAMES:
         raise FetchError(f"The host {host} is not known.")
     return [ipaddress.ip_address(address) for address in NAMES[host]]
@@ -167,6 +172,16 @@ def test_nothing_inside_is_reached_by_a_redirect(url: str) -> None:
     with pytest.raises(FetchError):
         fetch("http://public.example/", web)
     assert set(web.connected) == {PUBLIC}
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.1", "2130706433", "0x7f000001", "0x7f.0.0.1", "0177.0.0.1", "1572395042", "0", "a.0"],
+)
+def test_what_is_a_number_to_the_system_is_no_name(host: str) -> None:
+    """Not even where it means a public address: 1572395042 is 93.184.216.34."""
+    with pytest.raises(FetchError, match="no name and no usual address"):
+        parse(f"http://{host}/")
 
 
 def test_a_public_address_is_fetched_where_it_was_checked() -> None:

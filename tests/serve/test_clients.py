@@ -39,6 +39,27 @@ except cohere.BadRequestError as error:
     assert "not found" in error.body["message"], error.body
     show(None)
 """,
+    "coheres_shapes": """
+import cohere, httpx
+from pydantic import BaseModel
+
+def check(kind, path, **more):  # their types are made from the shapes they publish
+    body = {"query": "sugar", "documents": TEXTS, **more}
+    raw = httpx.post(URL + path, json=body).json()
+    waiting = [kind.model_validate(raw)]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, BaseModel):
+            assert not each.model_extra, each
+            waiting += each.__dict__.values()
+        elif isinstance(each, list):
+            waiting += each
+    show([(each["index"], each["relevance_score"]) for each in raw["results"]])
+
+check(cohere.V2RerankResponse, "/v2/rerank", model="rerank-v3.5")
+check(cohere.RerankResponse, "/v1/rerank", model="rerank-english-v3.0", return_documents=True)
+check(cohere.RerankResponse, "/cohere/v1/rerank", model="rerank-english-v3.0")
+""",
     "langchain": """
 import warnings
 warnings.simplefilter("ignore")

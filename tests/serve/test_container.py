@@ -7,16 +7,24 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
+from sightrank import Reranker, cli
+from sightrank.serve.access import NoAccess
+from sightrank.serve.app import create_app
 from sightrank.serve.database import database_url
+from sightrank.serve.listen import config
 from sightrank.serve.marketplaces import PORT, platform_of
+from sightrank.serve.settings import Settings
+from tests.serve.live import live
 
 ROOT = Path(__file__).parents[2]
 ENTRYPOINT = ROOT / "docker" / "entrypoint"
@@ -43,6 +51,13 @@ def compose() -> dict[str, Any]:
     content = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
     assert isinstance(content, dict)
     return content
+
+
+def compose_arguments() -> list[str]:
+    """What the composed server is run with behind `serve`."""
+    name, *rest = compose()["services"]["server"]["command"]
+    assert name == "serve"
+    return list(rest)
 
 
 def test_the_dockerfile_knows_only_instructions_that_exist() -> None:
@@ -81,7 +96,21 @@ def test_the_entrypoint_is_of_the_exec_form_and_can_be_run() -> None:
     assert json.loads(command) == ["serve"]
     assert os.access(ENTRYPOINT, os.X_OK)
     assert every("EXPOSE") == [str(PORT)]
-    compile(json.loads(every("HEALTHCHECK")[0].partition("CMD ")[2])[2], "HEALTHCHECK", "exec")
+
+
+def test_the_health_check_tells_a_server_from_none(reranker: Reranker) -> None:
+    command = json.loads(every("HEALTHCHECK")[0].partition("CMD ")[2])
+    assert command[0] == "python"
+    command[0] = sys.executable
+
+    def check(**environment: str) -> int:
+        return subprocess.run(command, env=environment, capture_output=True).returncode
+
+    with live(create_app(reranker, NoAccess())) as url:
+        port = url.rpartition(":")[2]
+        for name in ("PORT", "SAGEMAKER_BIND_TO_PORT", "AIP_HTTP_PORT"):
+            assert check(**{name: port}) == 0
+    assert check(PORT=port) != 0
 
 
 def test_the_extras_that_it_installs_exist() -> None:
@@ -149,6 +178,27 @@ def test_the_entrypoint(
         assert f"--port {platform.port}" in ran.stdout
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [command.replace("a b", "folder").split() for _, _, command in ENTRIES if command]
+    + [["serve", *compose_arguments()]],
+)
+def test_the_command_line_knows_what_the_container_runs(arguments: list[str]) -> None:
+    """Parsed only: an option that was renamed is an error here."""
+    group: Any = typer.main.get_command(cli.app)
+    with group.make_context("sightrank", list(arguments)) as context:
+        name, command, rest = group.resolve_command(context, list(arguments))
+        assert command is not None
+        command.make_context(name, rest).close()
+
+
+def test_a_request_ends_before_its_container_is_killed() -> None:
+    grace = compose()["services"]["server"]["stop_grace_period"]
+    served = config(create_app, Settings())  # type: ignore[arg-type]
+    assert served.timeout_graceful_shutdown is not None
+    assert Settings().deadline < served.timeout_graceful_shutdown < int(grace.removesuffix("s"))
+
+
 def test_the_composed_services_fit_together() -> None:
     content = compose()
     server, database = content["services"]["server"], content["services"]["database"]
@@ -163,6 +213,7 @@ def test_the_composed_services_fit_together() -> None:
     assert server["ports"] == [f"{PORT}:{PORT}"]
     assert (ROOT / server["build"]["context"] / "Dockerfile").is_file()
     assert "/data" in every("VOLUME")[0] and server["volumes"] == ["data:/data"]
+    assert compose_arguments()[0] == "--data" and compose_arguments()[1].startswith("/data/")
 
 
 def test_the_composed_server_finds_its_database() -> None:

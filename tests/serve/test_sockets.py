@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -90,3 +91,49 @@ def test_broken_requests_are_refused_and_the_next_is_answered(
     except ConnectionError:  # hung up on, which is an answer too
         pass
     assert answer(address, request(json.dumps(BODY).encode())).startswith(b"HTTP/1.1 200")
+
+
+def test_no_address_in_a_request_reaches_this_machine(address: tuple[str, int]) -> None:
+    """The real resolver and the real network, and something that listens."""
+    with socket.create_server(("127.0.0.1", 0)) as inside:
+        inside.setblocking(False)
+        port = inside.getsockname()[1]
+        for host in ("127.0.0.1", "localhost", "2130706433", "0x7f000001", "[::ffff:127.0.0.1]"):
+            url = f"http://{host}:{port}/x.png"
+            parts = {"content": [{"type": "image_url", "image_url": {"url": url}}]}
+            for path, more in (
+                ("/v1/rerank", {"documents": [{"image": url}]}),
+                ("/v1/rerank", {"documents": [{"pdf": url}]}),
+                ("/v1/rerank", {"query": {"image": url}}),
+                ("/v2/rerank", {"documents": [{"image": url}]}),
+                ("/rerank", {"documents": [parts]}),
+                ("/score", {"queries": "a", "documents": [parts]}),
+            ):
+                found = answer(
+                    address, request(json.dumps({**BODY, **more}).encode(), path=path.encode())
+                )
+                assert found.startswith(b"HTTP/1.1 422"), (url, path, found)
+        with pytest.raises(BlockingIOError):
+            inside.accept()
+
+
+def test_a_hundred_megabytes_of_base64_are_answered_on_their_first(
+    address: tuple[str, int], ledger: Ledger
+) -> None:
+    head = request(b"").replace(b"Content-Length: 0", b"Content-Length: 100000100")
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(head + b'{"query": "a", "documents": [{"image": "' + b"A" * 1000)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413")
+    chunk = b"100000\r\n" + b"A" * 2**20 + b"\r\n"
+    head = head.replace(b"Content-Length: 100000100", b"Transfer-Encoding: chunked")
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(head)
+        waiting, found = 100, b""
+        while waiting and not found:
+            connection.sendall(chunk)
+            waiting -= 1
+            readable, _, _ = select.select([connection], [], [], 0)
+            found = connection.recv(65536) if readable else b""
+    assert found.startswith(b"HTTP/1.1 413") and waiting > 50
+    assert answer(address, request(json.dumps(BODY).encode())).startswith(b"HTTP/1.1 200")
+    assert len(ledger.charged) == 1

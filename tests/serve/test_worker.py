@@ -96,6 +96,20 @@ def test_keys_take_turns_and_a_large_request_goes_in_pieces() -> None:
         assert all(stop - start <= 2 for passed in model.passes for _, start, stop in passed)
 
 
+def test_the_wait_is_what_comes_first_at_the_speed_of_the_last_passes() -> None:
+    model = Model()
+    with working(model, budget=100) as worker:
+        assert worker.seconds_before("a", 10**9) == 0, "nothing is known yet, and nothing waits"
+        hold(worker, model)
+        score(worker, "greedy", "g", *[50] * 20)
+        left = score(worker, "gone", "l", 500)
+        left.cancel()
+        worker._tokens_a_second = 10.0
+        assert worker.seconds_before("greedy", 10) == 100
+        assert worker.seconds_before("modest", 10) == 1, "its turn comes after as much of another's"
+        assert worker.seconds_before("modest", 5000) == 100
+
+
 def test_who_has_left_is_not_scored() -> None:
     model = Model()
     with working(model) as worker:

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,49 +15,10 @@ from sightrank.serve.keys import Keys
 from sightrank.serve.limits import Limits
 from tests.serve.accounts.postgres import Cluster
 from tests.serve.accounts.test_exactly_once import found, settled
+from tests.serve.process import Server, serving
 
-ROOT = Path(__file__).parents[3]
 CLIENTS = 6
 BODY = {"model": "jina-reranker-m0", "query": "leaf", "documents": ["a leaf", "a root " * 20]}
-
-
-@dataclass(frozen=True)
-class Server:
-    """`sightrank serve` in a process of its own."""
-
-    url: str
-    process: subprocess.Popen[bytes]
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-
-@contextmanager
-def serving(checkpoint: Path, address: str) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "sightrank", "serve", "--port", port, "--database", address]
-    command += ["--model", str(checkpoint), "--device", "cpu", "--memory", "1GiB"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
-        server = Server(f"http://127.0.0.1:{port}", process)
-        try:
-            _wait_until_ready(server)
-            yield server
-        finally:
-            process.terminate()
-
-
-def _wait_until_ready(server: Server) -> None:
-    while server.process.poll() is None:
-        try:
-            if httpx.get(f"{server.url}/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise AssertionError("the server ended before it was ready")
 
 
 async def load(client: httpx.AsyncClient, requests: int) -> list[httpx.Response]:
@@ -89,8 +42,14 @@ async def load_at(url: str, secret: str, requests: int) -> list[httpx.Response]:
         return await load(client, requests)
 
 
+def by_request(answers: list[httpx.Response]) -> dict[str, int]:
+    """Tokens that each answer reported, by the request's id, which is the ledger's."""
+    good = [answer for answer in answers if answer.status_code == 200]
+    return {each.headers["x-request-id"]: each.json()["usage"]["total_tokens"] for each in good}
+
+
 def tokens(answers: list[httpx.Response]) -> int:
-    return sum(each.json()["usage"]["total_tokens"] for each in answers if each.status_code == 200)
+    return sum(by_request(answers).values())
 
 
 def test_a_server_killed_under_load_loses_no_charge_and_doubles_none(
@@ -108,18 +67,19 @@ def test_a_server_killed_under_load_loses_no_charge_and_doubles_none(
         server.kill()
         return await loading
 
-    with serving(checkpoint, address) as server:
+    with serving(checkpoint, "--database", address) as server:
         answered = asyncio.run(run(server))
-    each = tokens(answered[:1])
-    assert {answer.status_code for answer in answered} == {200} and tokens(answered) >= 19 * each
-    charged = found(database, key.id)
-    assert tokens(answered) <= charged.used <= tokens(answered) + CLIENTS * each
-    assert charged.used == sum(settled(database, key.id).values())
+    assert {answer.status_code for answer in answered} == {200} and len(answered) >= 19
+    lines, charged = settled(database, key.id), found(database, key.id)
+    assert by_request(answered).items() <= lines.items(), "no charge is lost"
+    assert len(lines) <= len(answered) + CLIENTS, "what was in flight may be charged, no more"
+    assert (charged.used, charged.requests) == (sum(lines.values()), len(lines)), "none is doubled"
 
-    with serving(checkpoint, address) as server:
+    with serving(checkpoint, "--database", address) as server:
         again = asyncio.run(load_at(server.url, secret, 3))
     assert [answer.status_code for answer in again] == [200] * 3 * CLIENTS
     assert found(database, key.id).used == charged.used + tokens(again)
+    assert settled(database, key.id) == lines | by_request(again)
     database.close()
 
 
@@ -151,6 +111,7 @@ def test_a_server_without_its_database_answers_503_and_charges_nothing(
     assert refused and {each.status_code for each in refused} == {503}
     assert all(each.headers["retry-after"] for each in refused)
     total = found(database, key.id)
-    assert total.used == tokens(answers) == sum(settled(database, key.id).values())
+    assert settled(database, key.id) == by_request(answers)
+    assert total.used == tokens(answers)
     assert total.requests == len(answers) - len(refused)
     database.close()
