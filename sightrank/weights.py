@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ M0 = "jinaai/jina-reranker-m0"
 M0_LICENCE = (
     "jina-reranker-m0's weights are CC-BY-NC-4.0: not for commercial use without Jina AI's licence."
 )
+WANTED = ("*.json", "*.safetensors", "*.txt")
+"""Files of a hub's page that loading needs."""
 INDEX = "model.safetensors.index.json"
 SCALE = "_scale"
 """`NAME` in int8 goes with `NAME_scale`: one float a row, weight = int8 * scale."""
@@ -95,8 +97,8 @@ def load(
     return Checkpoint(label, folder, config, model, digest.hexdigest(), fresh)
 
 
-def locate(name: str | Path | None) -> Path:
-    """The folder of a checkpoint, downloaded first if `name` is a hub id that is not a folder."""
+def locate(name: str | Path | None, wanted: Sequence[str] = WANTED) -> Path:
+    """The folder of a checkpoint; of a hub id that is no folder `wanted` is downloaded first."""
     if name is None or name == "nano":
         return NANO
     folder = Path(name)
@@ -104,7 +106,7 @@ def locate(name: str | Path | None) -> Path:
         return folder
     if isinstance(name, Path) or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise _no_checkpoint(name)
-    return _download(name)
+    return _download(name, wanted)
 
 
 def _no_checkpoint(name: str | Path) -> CheckpointError:
@@ -114,7 +116,7 @@ def _no_checkpoint(name: str | Path) -> CheckpointError:
     )
 
 
-def _download(repository: str) -> Path:
+def _download(repository: str, wanted: Sequence[str]) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -122,16 +124,17 @@ def _download(repository: str) -> Path:
         raise MissingExtraError(
             f"Fetching {repository} needs huggingface_hub.", "pip install 'sightrank[hub]'"
         ) from None
-    wanted = ["*.json", "*.safetensors", "*.txt"]
     try:
-        return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=True))
+        return Path(
+            snapshot_download(repository, allow_patterns=list(wanted), local_files_only=True)
+        )
     except HFValidationError:
         raise _no_checkpoint(repository) from None
     except LocalEntryNotFoundError:  # first load
         if repository == M0:
             print(M0_LICENCE, file=sys.stderr)
     try:
-        return Path(snapshot_download(repository, allow_patterns=wanted))
+        return Path(snapshot_download(repository, allow_patterns=list(wanted)))
     except Exception as error:
         raise HubUnavailableError(
             f"{repository} is no folder here, is not in the local cache and could not be fetched"

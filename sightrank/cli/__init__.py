@@ -18,6 +18,7 @@ from sightrank.cli.evaluate import evaluate
 from sightrank.cli.explain import explain
 from sightrank.cli.index import index
 from sightrank.cli.keys import keys
+from sightrank.cli.mine import mine
 from sightrank.cli.output import print_error
 from sightrank.cli.rank import rank
 from sightrank.cli.serve import serve
@@ -42,6 +43,7 @@ app.command()(evaluate)
 app.command()(calibrate)
 app.command()(dedup)
 app.command(cls=ManySets)(compare)
+app.command()(mine)
 app.command()(train)
 app.command()(serve)
 app.add_typer(keys, name="keys")

@@ -52,7 +52,7 @@ def check(
     Images are opened up to their header, PDFs are asked for the number of their pages. Raises
     InputError with the first ten bad lines and the number of the others.
     """
-    files = _Files(limits or FileLimits())
+    files = Files(limits or FileLimits())
     digest = hashlib.sha256()
     problems: list[str] = []
     groups = documents = 0
@@ -141,7 +141,7 @@ def _bad(problems: Sequence[str]) -> InputError:
     return InputError(f"{lines} no training data:\n{shown}{rest}", LAYOUT)
 
 
-class _Files:
+class Files:
     """Looks at each file once, however many lines name it."""
 
     def __init__(self, limits: FileLimits) -> None:

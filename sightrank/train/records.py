@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightrank.errors import InputError
 from sightrank.types import IMAGE_SUFFIXES, Document, Image, Part, Pdf, Query, Text
 
 LAYOUT = (
@@ -75,6 +76,52 @@ def parse(line: str, name: str, folder: Path, found: Callable[[Part], None] | No
         for (_, side), own, label, score in zip(sides[1:], parts[1:], labels, teacher, strict=True)
     )
     return Group(name, Query(parts[0]), candidates)
+
+
+def document_of(
+    row: Any, place: str, folder: Path, found: Callable[[Part], None] | None = None
+) -> Document:
+    """A document out of a SIDE, or of an object with `_id` and perhaps `title` as sets have it.
+
+    Raises ValueError, and whatever `found` raises.
+    """
+    if isinstance(row, dict) and "_id" in row:
+        row = {name: value for name, value in row.items() if name != "_id"}
+        title = row.pop("title", None)
+        if title and isinstance(row.get("text"), str):
+            row["text"] = f"{title} {row['text']}"
+    return Document(_parts(row, place, folder, found))
+
+
+def side(item: Query | Document, folder: Path) -> Any:
+    """What a file in `folder` holds for an item: paths below that folder are written from there.
+
+    Reading it gives the item again. Raises InputError for content that no file can name.
+    """
+    sides = [_side(part, folder) for part in item.parts]
+    return sides[0] if len(sides) == 1 else sides
+
+
+def _side(part: Part, folder: Path) -> Any:
+    if isinstance(part, Text):
+        return part.text
+    if isinstance(part, Image) and isinstance(part.source, str):
+        return {"image": part.source}
+    if isinstance(part, Image) and isinstance(part.source, Path):
+        return {"image": _from(part.source, folder)}
+    if isinstance(part, Pdf) and isinstance(part.source, Path) and len(part.pages or ()) == 1:
+        (page,) = part.pages or ()
+        return {"pdf": _from(part.source, folder), "page": page}
+    raise InputError(
+        f"A part of type {type(part).__name__} cannot be written to training data.",
+        "Texts, images and single PDF pages can.",
+    )
+
+
+def _from(path: Path, folder: Path) -> str:
+    """A path as a file in `folder` names it."""
+    whole, start = path.absolute(), folder.absolute()
+    return str(whole.relative_to(start) if whole.is_relative_to(start) else whole)
 
 
 def _list(row: dict[str, Any], kind: str) -> list[Any]:
