@@ -94,7 +94,8 @@ def rank(
         typer.Option(metavar="FOLDER", help="Rank what `sightrank index` put there, from disk."),
     ] = None,
     top: Annotated[
-        int | None, typer.Option("--top", "-k", min=1, help="Show only the best TOP documents.")
+        int | None,
+        typer.Option("--top", "-k", metavar="N", min=1, help="Show only the best N documents."),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -128,7 +129,10 @@ def rank(
         typer.Option(metavar="FILE", help="Write a report too: thumbnails, scores, heat maps."),
     ] = None,
     explained: Annotated[
-        int, typer.Option(min=0, help="Documents that the report explains, the best first.")
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Documents that the report explains, the best first."
+        ),
     ] = 5,
     strict: options.Strict = False,
 ) -> None:
