@@ -6,7 +6,7 @@ DATA := .data
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench data nano clean
+.PHONY: help demo test check docs bench data nano clean
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ check: $(VENV)/test ## Lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/base ## Write docs/reference/cli.md from the commands
+	$(BIN)/python -m sightrank.cli.reference
 
 bench: $(VENV)/test ## Run the benchmarks that end within minutes on two cores
 	$(BIN)/python benchmarks/nano.py

@@ -1,9 +1,10 @@
 """Near-duplicates: what is found of changed copies, and time and memory of many documents.
 
 `python benchmarks/dedup.py` draws pages from aligned English and German passages (needs `make data`),
-changes them, and asks for groups. `--states N` also compares what the model makes of N pages. The
-last line of stdout is one JSON object. Sizes are of random signatures, half texts and half pictures,
-2 % of them changed copies of others: only the search for neighbours is measured there.
+changes them, and asks for groups: as pictures, and in PDFs with a text layer. `--states N` also
+compares what the model makes of N pages. The last line of stdout is one JSON object. Sizes are of
+random signatures, half texts and half pictures, 2 % of them changed copies of others: only the
+search for neighbours is measured there.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from layers import misread, pdf
 from machine import describe
 from memory import peak
 from PIL import Image, ImageFilter
@@ -49,7 +51,7 @@ SAME = (
     "its text",
     "its text moved",
 )
-OTHER = ("translated", "its text translated")
+TRANSLATED = ("translated", "its text translated")
 SIZES = (1_000, 10_000, 100_000)
 
 
@@ -66,7 +68,13 @@ def main() -> None:
         print(json.dumps(sized(arguments.size)))
         return
     pages = list(Pages(arguments.data).draw(arguments.pages))
-    report = {"machine": describe(), "pages": len(pages), **quality(pages), "pdf": text_layers()}
+    report = {
+        "machine": describe(),
+        "pages": len(pages),
+        **quality(pages),
+        "with_text_layers": layered(pages),
+        "pdf": text_layers(),
+    }
     print(json.dumps(report), file=sys.stderr, flush=True)  # the sizes take long
     if arguments.states:
         report["states"] = by_states(pages[: arguments.states])
@@ -168,14 +176,14 @@ def quality(pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
             count += 1
     seconds = time.perf_counter() - start
     rows = {}
-    for name in (*SAME, *OTHER):
+    for name in (*SAME, *TRANSLATED):
         base = "its text" if name in ("its text moved", "its text translated") else "page"
         right, wrong = pairs_of(signed[base] + signed[name], len(pages))
         rows[name] = {"same_as": base, "merged": right / len(pages), "other_pages_merged": wrong}
-    everything = [one for name in ("page", *SAME, *OTHER) for one in signed[name]]
+    everything = [one for name in ("page", *SAME, *TRANSLATED) for one in signed[name]]
     return {
         "copies": rows,
-        "together": together(everything, len(pages)),
+        "together": together(everything, len(pages), len(SAME) + 1),
         "signature_seconds_a_document": seconds / count,
     }
 
@@ -196,9 +204,9 @@ def pairs_of(signatures: Sequence[Signature], count: int) -> tuple[int, int]:
     return right, wrong
 
 
-def together(signatures: Sequence[Signature], count: int) -> dict[str, float]:
-    """Precision and recall over all pairs of all documents, translations being others."""
-    languages = len(SAME) + 1
+def together(signatures: Sequence[Signature], count: int, languages: int) -> dict[str, float]:
+    """Precision and recall over all pairs of all documents, translations, all those from the kind
+    numbered `languages` on, being others."""
     truth = [(at % count, at // count >= languages) for at in range(len(signatures))]
     sizes: dict[tuple[int, bool], int] = defaultdict(int)
     for what in truth:
@@ -208,14 +216,46 @@ def together(signatures: Sequence[Signature], count: int) -> dict[str, float]:
     wanted = sum(
         size * (size - 1) // 2 for (_, translated), size in sizes.items() if not translated
     )
-    merged = right = 0
+    merged = right = found = 0
     for group in groups(signatures):
         places = [member.index for member in group.members]
         for i, a in enumerate(places):
             for b in places[:i]:
                 merged += 1
                 right += truth[a] == truth[b]
-    return {"precision": right / max(merged, 1), "recall": right / wanted, "pairs": merged}
+                found += truth[a] == truth[b] and not truth[a][1]
+    return {"precision": right / max(merged, 1), "recall": found / wanted, "pairs": merged}
+
+
+LAYERS = {
+    "page": "its text",
+    "smaller": "its text",
+    "scanned": "misread",
+    "other font": "its text",
+    "moved": "its text moved",
+    "translated": "its text translated",
+}
+"""Picture -> the text of its layer."""
+
+
+def layered(pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The same, every picture in a PDF that has its text behind it; that of a scan as it was misread."""
+    signed: dict[str, list[Signature]] = defaultdict(list)
+    for number, page in enumerate(pages):
+        texts = {**page, "misread": misread(page["its text"], random.Random(number))}
+        for name, layer in LAYERS.items():
+            document = Document.pdf(pdf(page[name], texts[layer]), 1)
+            signed[name].append(signature(document, FileLimits()))
+        for name in ("its text", "its text moved", "its text translated"):
+            signed[name].append(sign(page[name]))
+    rows = {}
+    for name, copies in signed.items():
+        if name != "page":
+            right, wrong = pairs_of(signed["page"] + copies, len(pages))
+            rows[name] = {"merged": right / len(pages), "other_pages_merged": wrong}
+    order = [name for name in signed if name not in TRANSLATED]
+    everything = [one for name in (*order, *TRANSLATED) for one in signed[name]]
+    return {"copies": rows, "together": together(everything, len(pages), len(order))}
 
 
 def text_layers() -> dict[str, Any]:

@@ -96,6 +96,7 @@ class Reranker:
         threshold: float | None = None,
         calibration: Calibration | str | Path | None = None,
         diverse: float | None = None,
+        diverse_by: str = "marginal",
         on_error: OnError = "raise",
         progress: Progress | None = None,
     ) -> Ranking:
@@ -109,9 +110,10 @@ class Reranker:
         `threshold` leaves only documents of that probability or more: the calibrated one if a
         `calibration` is given, else `score`. No hit means that nothing here is relevant;
         `Ranking.rejected` has the rest. `diverse` from 1 (nothing changes) to 0 puts the best 200
-        in an order in which each next one differs from those before it.
+        in an order in which each next one differs from those before it, or with diverse_by="facility"
+        one in which those shown stand for all.
         """
-        wanted = Selection.of(top_k, threshold, calibration, diverse, self.facts())
+        wanted = Selection.of(top_k, threshold, calibration, diverse, self.facts(), diverse_by)
         if on_error not in ("raise", "skip"):
             raise OptionError(f"on_error is {on_error!r}.", "Allowed: 'raise', 'skip'.")
         if (documents is None) == (index is None):

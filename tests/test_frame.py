@@ -19,7 +19,7 @@ from sightrank.inputs.load import FileLimits
 from sightrank.inputs.pdf import page_count
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 MIB = 1024 * 1024
 
 
@@ -50,7 +50,8 @@ def options_of(command: str) -> set[str]:
     declared = typer.main.get_command(app)
     found = declared.commands[command]  # type: ignore[attr-defined]
     parts = [found, *getattr(found, "commands", {}).values()]
-    named = {name for part in parts for parameter in part.params for name in parameter.opts}
+    parameters = [each for part in parts for each in part.params]
+    named = {name for each in parameters for name in (*each.opts, *each.secondary_opts)}
     return named | {"-h", "--help"}
 
 

@@ -30,10 +30,12 @@ li { display: grid; grid-template-columns: 8rem 1fr; gap: 1rem; padding: 1rem 0;
 li > div { min-width: 0; }
 h2 { font-size: 1rem; margin: 0; overflow-wrap: anywhere; }
 p { margin: .3rem 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-img { max-width: 100%; height: auto; border: 1px solid var(--edge); }
+img { max-width: 100%; height: auto; box-sizing: border-box; border: 1px solid var(--edge);
+  border-radius: 3px; }
 meter { width: 8rem; }
 mark { background: var(--mark); color: var(--ink); }
-summary { cursor: pointer; }
+summary { cursor: pointer; width: fit-content; padding: .2rem .4rem .2rem 0; }
+details[open] summary { margin-bottom: .4rem; }
 td { padding: 0 .8rem 0 0; vertical-align: top; overflow-wrap: anywhere; }
 td:first-child { text-align: right; font-variant-numeric: tabular-nums; }
 small { opacity: .75; }
@@ -106,7 +108,7 @@ def _why(explanation: Explanation) -> str:
     parts = "".join(_parts(explanation))
     note = "<p>The end was cut off and is not explained.</p>" if explanation.truncated else ""
     method = _text(explanation.method)
-    return f"<details><summary>Why: by {method}</summary>{parts}{note}</details>"
+    return f"<details><summary>Why, by {method}</summary>{parts}{note}</details>"
 
 
 def _parts(explanation: Explanation) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.analysis.calibrate import Calibration
-from sightrank.analysis.diverse import POOL, most_marginal
+from sightrank.analysis.diverse import POOL, RULES
 from sightrank.analysis.states import centred
 from sightrank.errors import OptionError
 from sightrank.types import Image, Pdf, RankedDocument
@@ -27,6 +27,7 @@ class Selection:
     threshold: float | None
     calibration: Calibration | None
     diverse: float | None = None
+    diverse_by: str = "marginal"
 
     @classmethod
     def of(
@@ -36,6 +37,7 @@ class Selection:
         calibration: Calibration | str | Path | None,
         diverse: float | None,
         facts: Mapping[str, Any],
+        diverse_by: str = "marginal",
     ) -> Selection:
         """`facts`: of the model that ranks. Raises OptionError, InputError, OtherModelError."""
         if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
@@ -49,11 +51,13 @@ class Selection:
                 f"diverse is {diverse!r}.",
                 "It is a number from 0, all for variety, to 1, all for relevance.",
             )
+        if diverse_by not in RULES:
+            raise OptionError(f"diverse_by is {diverse_by!r}.", f"Allowed: {', '.join(RULES)}.")
         if isinstance(calibration, (str, Path)):
             calibration = Calibration.load(calibration)
         if calibration is not None:
             calibration.check(facts)
-        return cls(top_k, threshold, calibration, diverse)
+        return cls(top_k, threshold, calibration, diverse, diverse_by)
 
     def choose(
         self, hits: Hits, vectors: Callable[[Hits], NDArray[np.float32]]
@@ -77,7 +81,7 @@ class Selection:
         pool, rest = hits[:POOL], hits[POOL:]
         logits = np.array([hit.logit for hit in pool])
         kinds = [any(isinstance(part, (Image, Pdf)) for part in hit.document.parts) for hit in pool]
-        order = most_marginal(logits, centred(vectors(pool), kinds), self.diverse)
+        order = RULES[self.diverse_by](logits, centred(vectors(pool), kinds), self.diverse)
         chosen = [pool[at] for at in order] + rest
         return [replace(hit, rank=rank) for rank, hit in enumerate(chosen, start=1)]
 

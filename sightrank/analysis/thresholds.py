@@ -12,8 +12,11 @@ from sightrank.analysis.intervals import CONFIDENCE, Share, share_by_query, sure
 from sightrank.errors import OptionError
 
 Goal = Literal["precision", "recall"]
+GOALS: tuple[Goal, Goal] = ("precision", "recall")
 TRIED = 256
 """Thresholds that are looked at, evenly spread over the pairs."""
+STARTS = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
+"""Of the pairs, so many lie above the thresholds from which a precision is looked for."""
 
 
 @dataclass(frozen=True)
@@ -86,23 +89,45 @@ def choose(
     pairs: Labelled,
     confidence: float = CONFIDENCE,
 ) -> float | None:
-    """The lowest threshold at the wanted precision, or the highest at the wanted recall.
+    """A low threshold of the wanted precision, or a high one of the wanted recall; None if none is
+    sure to reach it.
 
-    Not the figure itself must reach what is wanted but the lower end of its interval: of many
-    thresholds some look good by luck, those with few pairs above them most. None where none does.
+    With `confidence` the truth reaches what is wanted, the choice among many thresholds allowed
+    for: Learn then Test (Angelopoulos et al. 2021) with fixed sequences. Thresholds are tested one
+    after the other from a safe one on, each at the whole level, up to the first that fails. The
+    lowest that misses anything is safe for recall. For precision no single one is both safe and
+    above enough pairs, so there are several starts, which share the level.
     """
     check_share(goal, wanted)
     tried = np.unique(probabilities)
     tried = tried[np.unique(np.linspace(0, len(tried) - 1, TRIED).round().astype(np.int64))]
+    starts = _starts(probabilities, tried) if goal == "precision" else [0]
+    each = 1 - 2 * (1 - confidence) / len(starts)  # of a two-sided interval, for its lower end
+    passed: list[float] = []
+    for start in starts:
+        order = tried[start::-1] if goal == "precision" else tried
+        for least in order.tolist():
+            hits, group = _judged(goal, probabilities >= least, pairs)
+            if goal == "recall" and hits.all():
+                continue  # nothing is missed, so that nothing tells how queries differ
+            if not surely_reaches(hits, group, wanted, each):
+                break
+            passed.append(least)
+    return (min if goal == "precision" else max)(passed, default=None)
+
+
+def _starts(probabilities: NDArray[np.float64], tried: NDArray[np.float64]) -> list[int]:
+    """Places in `tried` above which lie these shares of the pairs; labels play no part."""
+    found = np.searchsorted(tried, np.quantile(probabilities, 1 - np.array(STARTS)))
+    return sorted({int(at) for at in np.minimum(found, len(tried) - 1)})
+
+
+def _judged(
+    goal: Goal, taken: NDArray[np.bool_], pairs: Labelled
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """(pairs,) what is right among what counts for the goal, and the queries of that."""
     of, queries = pairs.relevant, pairs.queries
-    for least in tried.tolist() if goal == "precision" else tried[::-1].tolist():
-        taken = probabilities >= least
-        hits, group = (
-            (of[taken], queries[taken]) if goal == "precision" else (taken[of], queries[of])
-        )
-        if surely_reaches(hits, group, wanted, confidence):
-            return float(least)
-    return None
+    return (of[taken], queries[taken]) if goal == "precision" else (taken[of], queries[of])
 
 
 def measure(
@@ -115,7 +140,7 @@ def measure(
 ) -> Threshold:
     """What a threshold gives on pairs that it was not chosen on."""
     taken = probabilities >= (np.inf if probability is None else probability)
-    of = held_out.relevant
-    precision = share_by_query(of[taken], held_out.queries[taken], confidence)
-    recall = share_by_query(taken[of], held_out.queries[of], confidence)
+    precision, recall = (
+        share_by_query(*_judged(each, taken, held_out), confidence) for each in GOALS
+    )
     return Threshold(goal, wanted, probability, precision, recall)

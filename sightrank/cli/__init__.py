@@ -61,7 +61,13 @@ def _sightrank(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Rank passages, images and PDF pages by relevance to a query."""
+    """Rank passages, images and PDF pages by relevance to a query.
+
+    \b
+    sightrank rank "total revenue 2023" report.pdf notes/ photos/*.png
+    sightrank explain "total revenue 2023" "report.pdf#page=3" --png heat.png
+    sightrank serve --no-auth
+    """
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -90,7 +90,7 @@ def calibrate(
     scored is {"logit", "relevant"}, with "query" where lines share one.
 
     Half of the queries are fitted to; every figure is of the other half. A
-    threshold is one whose interval on the first half lies above what is wanted.
+    threshold is one that reaches what is wanted with 95 % confidence.
     """
     wanted: list[tuple[Goal, float]] = [("precision", value) for value in precision or ()]
     wanted += [("recall", value) for value in recall or ()]

@@ -22,9 +22,11 @@ DOCUMENT = "Revenue rose to 4.2 million euros in 2023."
 
 @options.model_options
 def doctor(
-    query: Annotated[str, typer.Option(help="Query of the pair that is shown.")] = QUERY,
+    query: Annotated[
+        str, typer.Option(metavar="TEXT", help="Query of the pair that is shown.")
+    ] = QUERY,
     document: Annotated[
-        str, typer.Option(help="Its document: a text, or the path of a file.")
+        str, typer.Option(metavar="TEXT", help="Its document: a text, or the path of a file.")
     ] = DOCUMENT,
     modality_gap: Annotated[
         Path | None,

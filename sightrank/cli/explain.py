@@ -79,7 +79,7 @@ def explain(
         Path | None, typer.Option(metavar="FILE", help="Write the heat map over the page there.")
     ] = None,
     top_spans: Annotated[
-        int, typer.Option(min=1, help="Spans or boxes a part to show at most.")
+        int, typer.Option(metavar="N", min=1, help="Spans or boxes a part to show at most.")
     ] = 5,
     index: Annotated[
         Path | None,

@@ -16,7 +16,7 @@ from sightrank.cli.output import print_json, printable
 if TYPE_CHECKING:
     from sightrank.serve.keys import Key, Keys
 
-keys = typer.Typer(no_args_is_help=True, help="Make, list, revoke and grant API keys.")
+keys = typer.Typer(no_args_is_help=True)
 
 Database = Annotated[
     str | None,
@@ -45,9 +45,20 @@ Concurrency = Annotated[
 ]
 
 
+@keys.callback()
+def _keys() -> None:
+    """Make, list, revoke and grant API keys.
+
+    \b
+    sightrank keys create search-team
+    sightrank keys list
+    sightrank keys revoke key_5f0c6d1e9a42
+    """
+
+
 @keys.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")],
     tokens: Annotated[
         int, typer.Option(metavar="N", min=0, help="Tokens it may use before more are granted.")
     ] = 1_000_000,

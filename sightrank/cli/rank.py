@@ -46,6 +46,7 @@ class Ranker(report.Explainer, Protocol):
         threshold: float | None = None,
         calibration: Path | None = None,
         diverse: float | None = None,
+        diverse_by: str = "marginal",
         on_error: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], None] | None = None,
     ) -> Ranking:
@@ -66,6 +67,7 @@ class Request:
     threshold: float | None = None
     calibration: Path | None = None
     diverse: float | None = None
+    diverse_by: str = "marginal"
     html: Path | None = None
     explained: int = 5
 
@@ -94,7 +96,8 @@ def rank(
         typer.Option(metavar="FOLDER", help="Rank what `sightrank index` put there, from disk."),
     ] = None,
     top: Annotated[
-        int | None, typer.Option("--top", "-k", min=1, help="Show only the best TOP documents.")
+        int | None,
+        typer.Option("--top", "-k", metavar="N", min=1, help="Show only the best N documents."),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -120,6 +123,14 @@ def rank(
             " for variety; 0.7 is a good start.",
         ),
     ] = None,
+    diverse_by: Annotated[
+        str,
+        typer.Option(
+            metavar="RULE",
+            help="With --diverse: marginal, unlike what stands before it; facility, so that those"
+            " shown stand for all the relevant ones.",
+        ),
+    ] = "marginal",
     whole: options.Whole = False,
     model: options.ModelOptions = options.NANO,
     as_json: options.Json = False,
@@ -128,7 +139,10 @@ def rank(
         typer.Option(metavar="FILE", help="Write a report too: thumbnails, scores, heat maps."),
     ] = None,
     explained: Annotated[
-        int, typer.Option(min=0, help="Documents that the report explains, the best first.")
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Documents that the report explains, the best first."
+        ),
     ] = 5,
     strict: options.Strict = False,
 ) -> None:
@@ -141,6 +155,7 @@ def rank(
     sightrank rank --query-image sketch.png drawings/
     sightrank rank "opening hours" --index pages.index
     sightrank rank "opening hours" notes/ --threshold 0.5 --calibration calibration.json
+    sightrank rank "opening hours" notes/ --top 5 --diverse 0.5 --diverse-by facility
     sightrank rank "total revenue 2023" report.pdf --html report.html
     grep -h . notes/*.txt | sightrank rank "opening hours"
 
@@ -165,6 +180,7 @@ def rank(
         threshold,
         calibration,
         diverse,
+        diverse_by,
         html,
         explained,
     )
@@ -204,6 +220,7 @@ def run(
             threshold=request.threshold,
             calibration=request.calibration,
             diverse=request.diverse,
+            diverse_by=request.diverse_by,
             on_error="skip",
             progress=progress,
         )
@@ -220,6 +237,7 @@ def _from_index(request: Request, load: Callable[[], Ranker]) -> int:
             threshold=request.threshold,
             calibration=request.calibration,
             diverse=request.diverse,
+            diverse_by=request.diverse_by,
             on_error="skip",
             progress=progress,
         )

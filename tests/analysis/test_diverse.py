@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from sightrank.analysis.diverse import POOL, most_marginal
+from sightrank.analysis.diverse import POOL, most_covering, most_marginal
 from sightrank.analysis.select import Selection
 from sightrank.analysis.states import centred, document_vectors, indexed_vectors
 from sightrank.cli import main
@@ -49,6 +53,66 @@ def test_a_copy_gives_way_and_a_balance_of_one_changes_nothing() -> None:
     assert most_marginal(logits, vectors, 0.5) == [0, 2, 1]
     assert most_marginal(logits, vectors, 1) == [0, 1, 2]
     assert most_marginal(np.ones(3), vectors, 1) == [0, 1, 2]
+
+
+def drawn(seed: int, count: int = 9) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    random = np.random.default_rng(seed)
+    vectors = random.normal(0, 1, (count, 3)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.sort(random.normal(0, 3, count))[::-1], vectors
+
+
+def value(
+    logits: NDArray[np.float64], vectors: NDArray[np.float32], balance: float, chosen: Sequence[int]
+) -> float:
+    """What `most_covering` says that it makes high, written out."""
+    relevance = (logits - logits.min()) / (logits.max() - logits.min())
+    cosines = np.maximum(vectors @ vectors.T, 0)
+    unit = max(float(relevance @ row) for row in cosines)
+    covered = sum(
+        relevance[one] * max(cosines[one, other] for other in chosen) for one in range(len(logits))
+    )
+    return float(balance * relevance[list(chosen)].sum() + (1 - balance) * covered / unit)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.3, 0.7])
+def test_what_is_chosen_is_within_the_bound_of_the_best(balance: float) -> None:
+    """And each next one adds as much as any could, though few gains are computed anew."""
+    for seed in range(8):
+        logits, vectors = drawn(seed)
+        order = most_covering(logits, vectors, balance)
+        assert sorted(order) == list(range(len(logits)))
+        for count in range(1, 5):
+            sets = list(combinations(range(len(logits)), count))
+            best = max(value(logits, vectors, balance, each) for each in sets)
+            got = value(logits, vectors, balance, order[:count])
+            assert got >= (1 - 1 / math.e) * best - 1e-9
+            steps = [
+                value(logits, vectors, balance, [*order[: count - 1], one])
+                for one in order[count - 1 :]
+            ]
+            assert got == pytest.approx(max(steps), abs=1e-6)
+
+
+def test_one_stands_for_many() -> None:
+    """Of three that are alike and two that are alike one each comes first."""
+    vectors = np.array([[1, 0], [1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
+    logits = np.array([3.0, 2.9, 2.8, 2.0, 1.0])
+    assert most_covering(logits, vectors, 0.1)[:2] == [0, 3]
+    assert most_covering(logits, vectors, 1) == [0, 1, 2, 3, 4]
+    assert most_covering(np.ones(3), np.eye(3, dtype=np.float32), 0.5) == [0, 1, 2]
+    assert most_covering(np.ones(0), np.ones((0, 2), np.float32), 0.5) == []
+
+
+def test_rules_are_named(ranker: Reranker) -> None:
+    documents = [*ALIKE, *OTHERS]
+    plain = ranker.rank("tea", documents)
+    vectors = centred(document_vectors(ranker, [hit.document for hit in plain]))
+    order = most_covering(np.array([hit.logit for hit in plain]), vectors, 0.05)
+    varied = ranker.rank("tea", documents, diverse=0.05, diverse_by="facility")
+    assert [hit.index for hit in varied] == [plain[at].index for at in order]
+    with pytest.raises(OptionError, match="diverse_by is 'luck'"):
+        ranker.rank("tea", documents, diverse=0.5, diverse_by="luck")
 
 
 def test_copies_do_not_stand_together(ranker: Reranker) -> None:

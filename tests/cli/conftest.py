@@ -37,6 +37,7 @@ class LengthRanker:
         threshold: float | None = None,
         calibration: Path | None = None,
         diverse: float | None = None,
+        diverse_by: str = "marginal",
         on_error: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], None] | None = None,
     ) -> Ranking:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import html.parser
 import io
 import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -151,18 +149,3 @@ def test_only_the_best_are_explained_and_a_bad_target_is_found_first(
     request = Ranked(Query.text("q"), ("a.txt",), html=Path("no/r.html"))
     with pytest.raises(OptionError, match="cannot be written"):
         rank(request, lambda: pytest.fail("loaded"), io.BytesIO(), counted_pages)
-
-
-def test_a_browser_opens_the_report(ranker: Reranker, folder: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    if browser is None:
-        pytest.skip("no chromium here: the page was only parsed")
-    write_report(ranker, explained=4)
-    flags = ["--headless", "--no-sandbox", "--disable-gpu"]
-    where = [f"--user-data-dir={folder / 'profile'}", "--window-size=900,900"]
-    shot = [f"--screenshot={folder / 'r.png'}", (folder / "r.html").as_uri()]
-    subprocess.run([browser, *flags, *where, *shot], check=True, capture_output=True, timeout=120)
-    with PIL.Image.open(folder / "r.png") as image:
-        assert image.size == (900, 900)
-        colours = image.convert("RGB").getcolors(1 << 24)
-        assert colours is not None and len(colours) > 20

@@ -171,10 +171,3 @@ def test_errors_end_without_a_traceback(
     out, err = capsys.readouterr()
     assert out == ""
     assert err == ("error: Too odd.\n  Try less.\n" if code == 1 else "")
-
-
-@pytest.mark.parametrize("command", ["rank", "doctor", "calibrate", "dedup"])
-def test_help_opens_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert status(command, "--help") == 0
-    before_options = capsys.readouterr().out.partition("─")[0]
-    assert before_options.count(f"sightrank {command}") >= 3
