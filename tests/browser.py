@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OPTIONS = (
@@ -20,6 +20,8 @@ OPTIONS = (
     "--disable-sync",
     "--no-first-run",
 )
+PATIENCE = 60_000
+"""Milliseconds after which something is taken not to happen any more."""
 
 
 @contextmanager
@@ -28,6 +30,7 @@ def chromium() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, args=list(OPTIONS))
         try:
@@ -57,14 +60,15 @@ def _is_other(asked: str, url: str) -> bool:
     return asked != url and not asked.startswith("data:")
 
 
-def problems(page: Page) -> list[str]:
-    """What axe-core finds serious or critical on a page for people who see or move otherwise."""
-    script = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-    page.evaluate(script)
-    found = page.evaluate("axe.run()")["violations"]
+def problems(page: Page, *rules: str) -> list[str]:
+    """What axe-core finds serious or critical for people who see or move otherwise, by these of its
+    rules or by all."""
+    chosen = {"runOnly": list(rules)} if rules else {}
+    found = Axe().run(page, options={"resultTypes": ["violations"], **chosen}).response
+    assert len(found["passes"]) >= (len(rules) or 10), "axe has run"
     return [
         f"{each['id']}: {node['html']}"
-        for each in found
+        for each in found["violations"]
         if each["impact"] in ("serious", "critical")
         for node in each["nodes"]
     ]

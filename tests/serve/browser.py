@@ -1,45 +1,19 @@
-"""Debian's Chromium without a window, driven by Playwright, which brings no browser of its own here."""
+"""The playground in a browser, and the JavaScript that it gives away."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import playwright
-import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-OPTIONS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-PATIENCE = 60_000
-"""Milliseconds after which something is taken not to happen any more."""
+from tests.browser import PATIENCE
+
 NODE = Path(playwright.__file__).parent / "driver" / "node"
 """What Playwright runs its driver with: it runs copied JavaScript too."""
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """A running browser. Skips the test where there is none."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=list(OPTIONS))
-        try:
-            yield browser
-        finally:
-            browser.close()
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from playwright.sync_api import Page, expect
 from sightrank import Reranker
 from sightrank.serve.access import NoAccess
 from sightrank.serve.app import create_app
-from tests.serve.browser import chromium, opened
+from tests.browser import chromium
+from tests.serve.browser import opened
 from tests.serve.live import live
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from sightrank import Document, Reranker
 from sightrank.serve.access import NoAccess
 from sightrank.serve.app import create_app
 from sightrank.serve.settings import Settings
-from tests.serve.browser import NODE, chromium, opened
+from tests.browser import chromium, problems
+from tests.serve.browser import NODE, opened
 from tests.serve.live import live
 from tests.serve.test_documents import pdf_of
 from tests.serve.test_faults import Ledger
@@ -402,23 +402,23 @@ def test_a_phone_is_wide_enough(browser: Browser, site: str) -> None:
 
 def test_axe_finds_no_serious_problem(guarded: Open) -> None:
     with guarded() as page:
-        check(page)
+        assert problems(page) == []
         page.get_by_label("This server asks for a key").fill("poor")
         page.get_by_label("Compare two settings side by side").check()
         page.get_by_label("Query, as text").fill("sugar")
         page.get_by_label("A passage").fill("\n\n".join(PASSAGES))
         press(page, "Rank")
         expect(page.get_by_role("alert")).to_contain_text("Too many requests")
-        check(page)
+        assert problems(page) == []
         page.get_by_label("This server asks for a key").fill("sr_good")
         explained(page)
-        check(page)
+        assert problems(page) == []
 
 
 def test_axe_finds_no_serious_problem_on_a_phone(browser: Browser, site: str) -> None:
     with opened(browser, site, **PHONE) as page:
         explained(page)
-        check(page)
+        assert problems(page) == []
 
 
 def test_dark_is_dark_and_can_be_read(guarded: Open) -> None:
@@ -427,10 +427,10 @@ def test_dark_is_dark_and_can_be_read(guarded: Open) -> None:
         assert background == "rgb(20, 21, 23)"
         page.get_by_label("This server asks for a key").fill("poor")
         press(page, "Rank")
-        check(page, "color-contrast")
+        assert problems(page, "color-contrast") == []
         page.get_by_label("This server asks for a key").fill("sr_good")
         explained(page)
-        check(page, "color-contrast")
+        assert problems(page, "color-contrast") == []
 
 
 def explained(page: Page) -> None:
@@ -441,16 +441,3 @@ def explained(page: Page) -> None:
         hit = page.locator(".hit", has_text=kind).first
         hit.get_by_role("button", name="Show why").click()
         hit.locator(f".why {shown}").wait_for()
-
-
-def check(page: Page, *rules: str) -> None:
-    """Fail for what axe calls serious or critical, by all its rules or by these."""
-    chosen = {"runOnly": list(rules)} if rules else {}
-    found = Axe().run(page, options={"resultTypes": ["violations"], **chosen}).response
-    assert len(found["passes"]) >= (len(rules) or 15), "axe has run"
-    bad = [
-        (each["id"], [node["html"] for node in each["nodes"]])
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical")
-    ]
-    assert bad == []
