@@ -91,6 +91,11 @@ def office(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"query": f"q{n // 5}", "logit": n % 5, "relevant": int(n % 5 > 2)} for n in range(200)
     ]
     write_lines(place / "labels.jsonl", labelled)
+    write_lines(
+        place / "groups.jsonl",
+        [{"query": f"q{n}", "positives": [f"the {n} cats"], "negatives": []} for n in range(3)],
+    )
+    write_lines(place / "corpus.jsonl", [{"_id": f"d{n}", "text": f"q{n} dogs"} for n in range(6)])
     labelled_sets(place)
     (place / "pairs").mkdir()
     for name in ("one", "two"):
@@ -144,6 +149,7 @@ def test_examples_do_what_they_show(
     monkeypatch.setenv("SIGHTRANK_DATABASE", str(office / "keys.sqlite"))
     assert len(RUNNING) > 30
     for line in RUNNING:
+        (office / "train.jsonl").unlink(missing_ok=True)  # examples of one command write it anew
         before, pipe, _ = line.rpartition(" | ")
         typed = io.StringIO(shell(before)) if pipe else Terminal()
         typed.buffer = io.BytesIO(typed.getvalue().encode())  # type: ignore[misc]
