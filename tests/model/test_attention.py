@@ -154,6 +154,16 @@ def test_the_kernel_for_any_lengths_is_not_asked_on_a_cpu_nor_for_other_numbers(
     assert not varlen.takes(q.to("meta"))
 
 
+@pytest.mark.parametrize("heads", HEADS)
+def test_the_kernel_for_any_lengths_takes_what_it_is_given(heads: tuple[int, int, int]) -> None:
+    """By its own account of shapes, which needs no GPU."""
+    queries, keys = Bounds([5, 1, 9]), Bounds([12, 3, 70])
+    q, k, v = (each.bfloat16().to("meta") for each in random_qkv(15, 85, heads))
+    out, sums = varlen.flash_part(q, k, v, queries, keys, causal=False)
+    assert (out.shape, out.dtype) == (q.shape, q.dtype)
+    assert (sums.shape, sums.dtype) == (q.shape[:2], torch.float32)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("causal", [False, True])
