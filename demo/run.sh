@@ -12,4 +12,4 @@ ask() {
 
 ask "vacaciones pagadas" "demo/passages --top 5"
 ask "sailing off the wind" "demo/pictures --top 3"
-ask "printed circuit board design" "demo/xfig-howto.pdf#pages=16-21 --top 3"
+ask "bitmap and vector drawing programs" "demo/xfig-howto.pdf#pages=2-8 --top 3"

@@ -13,8 +13,8 @@ from tests.browser import alone, chromium
 from tests.command import status
 
 PICTURES = Path("docs/pictures")
-QUERY = "xfig colours"
-COLOURS = 128
+QUERY = "bitmap and vector drawing programs"
+COLOURS = 64
 MOST = 150_000
 """Bytes of a picture."""
 

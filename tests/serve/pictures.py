@@ -27,7 +27,7 @@ def main() -> None:
             rank(page, "Text to mixed")
             page.get_by_role("button", name="Rank", exact=True).click()
             expect(page.get_by_role("status").first).to_contain_text("ranked", timeout=PATIENCE)
-            page.get_by_role("button", name="Show why").nth(1).click()
+            page.get_by_role("button", name="Show why").first.click()
             page.locator(".why img").wait_for(timeout=PATIENCE)
             page.evaluate("scrollTo(0, 0)")
             save(page, "playground")
