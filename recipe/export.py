@@ -27,7 +27,9 @@ def main() -> None:
     """Join the parts that the stages trained and write the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(".data"))
-    parser.add_argument("--decoder", default="pages-again", help="run that trained decoder and head")
+    parser.add_argument(
+        "--decoder", default="pages-again", help="run that trained decoder and head"
+    )
     parser.add_argument("--vision", default="read-again", help="run that trained the vision tower")
     parser.add_argument("--to", type=Path, required=True)
     arguments = parser.parse_args()
