@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 
 from sightrank.errors import OptionError
 from sightrank.train.settings import Settings
 
 
 def make_accelerator(settings: Settings) -> Accelerator:
-    """Raises OptionError where a step's batches do not divide among the processes."""
+    """Raises OptionError where a step's batches do not divide among the processes, or where they
+    cannot share the weights."""
     section, model = settings.train, settings.model
     plugin = None
     if section.fsdp:
@@ -29,6 +30,12 @@ def make_accelerator(settings: Settings) -> Accelerator:
         fsdp_plugin=plugin,
         kwargs_handlers=[unused],
     )
+    several = accelerator.num_processes > 1
+    if section.fsdp and several and accelerator.distributed_type != DistributedType.FSDP:
+        raise OptionError(
+            "train.fsdp is true, and accelerate shards weights among GPUs alone.",
+            "Without GPUs leave it out: every process then holds all weights.",
+        )
     if section.accumulate % accelerator.num_processes:
         raise OptionError(
             f"train.accumulate is {section.accumulate} and there are"

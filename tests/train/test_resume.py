@@ -165,3 +165,14 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, checkpoint: Path, w
     for name, weight in theirs.items():
         off = (ours[name] - weight).abs().max()
         assert off <= 10 * GRADIENT, f"{name}: {off:.1e}"
+
+
+def test_processes_without_gpus_do_not_say_that_they_share_the_weights(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    write_groups(tmp_path / "train.jsonl", 10)
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    process = start(launcher, tmp_path, checkpoint, train={"fsdp": True})
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode != 0
+    assert "train.fsdp is true, and accelerate shards weights among GPUs alone." in errors
