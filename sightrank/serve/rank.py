@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -151,7 +151,8 @@ async def _indexed(request: Request, body: RankRequest) -> tuple[Scored, list[di
 
     best = found.best(body.top_n)
     with shelf.untold([found.names[place] or "" for place in best]):
-        return found, await _results(request, body, found, [candidate(place) for place in best])
+        named = {place: candidate(place) for place in best}
+        return found, await _results(request, body, found, named)
 
 
 async def _inline(
@@ -175,7 +176,7 @@ async def _inline(
         return [prepared]
 
     found = (await service.scored(ticket_of(request), read))[0]
-    best = [candidates[place] for place in found.best(body.top_n)]
+    best = {place: candidates[place] for place in found.best(body.top_n)}
     return found, await _results(request, body, found, best)
 
 
@@ -210,13 +211,13 @@ def _pages(
 
 
 async def _results(
-    request: Request, body: RankRequest, found: Scored, best: Sequence[Candidate]
+    request: Request, body: RankRequest, found: Scored, best: Mapping[int, Candidate]
 ) -> list[dict[str, Any]]:
-    """What is said of the best, in their order."""
+    """What is said of the best by their places in `found`, in this order."""
     service, reranker = service_of(request), service_of(request).reranker
     limits = reranker.encoder.limits
     results = []
-    for place, each in zip(found.best(body.top_n), best, strict=True):
+    for place, each in best.items():
         logit = found.logits[place]
         result = {
             **each.called,

@@ -78,15 +78,13 @@ def parameters(config: ModelConfig, settings: Settings) -> Parameters:
     block = 4 * e * e + 4 * e + 2 * e * wide + wide + e + 4 * e
     patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2 * e
     merged = e * vision.spatial_merge_size**2
-    lora = settings.lora
-    low = sum(lora.rank * sum(_linears(config)[name]) for name in set(lora.targets))
     return Parameters(
         embeddings=config.vocab_size * h,
         language=config.num_hidden_layers * layer + h,
         vision=patch + vision.depth * block,
         merger=2 * e + merged * merged + merged + merged * h + h,
         head=h * h + 2 * h + 1,
-        adapters=config.num_hidden_layers * low if settings.model.language == "lora" else 0,
+        adapters=config.num_hidden_layers * _adapters(config, settings),
     )
 
 
@@ -150,10 +148,7 @@ def flops(config: ModelConfig, settings: Settings, load: Load, *, checkpointing:
     """Operations of the forward and backward pass over `load`."""
     linear, attention = _decoder(config, load)
     tokens = load.tokens * (config.num_hidden_layers - 1)
-    adapters = 0
-    if settings.model.language == "lora":
-        low = sum(settings.lora.rank * sum(_linears(config)[n]) for n in set(settings.lora.targets))
-        adapters = 2 * low * tokens
+    adapters = 2 * _adapters(config, settings) * tokens
     head = 2 * load.pairs * (config.hidden_size**2 + config.hidden_size)
     seen = _vision(config, load)
     forward = linear + attention + adapters + head + seen
@@ -246,6 +241,14 @@ def _linears(config: ModelConfig) -> dict[str, tuple[int, int]]:
         "q_proj": (h, h), "k_proj": (h, kv), "v_proj": (h, kv), "o_proj": (h, h),
         "gate_proj": (h, f), "up_proj": (h, f), "down_proj": (f, h),
     }  # fmt: skip
+
+
+def _adapters(config: ModelConfig, settings: Settings) -> int:
+    """Weights of one layer's adapters."""
+    if settings.model.language != "lora":
+        return 0
+    linears, lora = _linears(config), settings.lora
+    return sum(lora.rank * sum(linears[name]) for name in set(lora.targets))
 
 
 def _flows(settings: Settings) -> bool:

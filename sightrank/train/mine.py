@@ -144,6 +144,11 @@ class Mined:
     too_close: int
     """Candidates in the range of ranks that scored within the margin of a positive."""
 
+    @property
+    def teaches(self) -> bool:
+        """Whether it has a negative; a group without any is not written."""
+        return len(self.documents) > self.num_relevant
+
 
 @dataclass(frozen=True)
 class Miner:
@@ -265,11 +270,10 @@ def make_index(pool: Pool, plan: Plan, *, needed: bool) -> Bm25 | None:
 
 
 def tally(mined: Iterable[Mined]) -> Counter[str]:
-    """What came of groups, in numbers. A group without any negative is not written."""
+    """What came of groups, in numbers."""
     counts: Counter[str] = Counter()
     for each in mined:
-        written = len(each.documents) > each.num_relevant
-        counts["groups" if written else "dropped"] += 1
+        counts["groups" if each.teaches else "dropped"] += 1
         counts["negatives"] += each.num_mined
         counts["too_close"] += each.too_close
     return counts

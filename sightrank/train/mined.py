@@ -44,7 +44,7 @@ class Output:
     def write(self, mined: Sequence[Mined]) -> None:
         """A window of groups; they are safe when this returns."""
         for each in mined:
-            if len(each.documents) > each.num_relevant:
+            if each.teaches:
                 row = json.dumps(row_of(each, self.path.parent), ensure_ascii=False)
                 self._file.write(f"{row}\n".encode())
         self._file.flush()
