@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from explain_cases import Known, Maker
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from sightrank import Query, Reranker
 from sightrank.analysis.attention import attention, gradient, record
-from sightrank.analysis.case import CONTENT_FREE, Attribution, Case, Heads
+from sightrank.analysis.case import CONTENT_FREE, Attribution, Case, Chosen, Heads
 from sightrank.analysis.occlusion import cut, logits, occlusion, paint
 from sightrank.analysis.regions import (
     boxes,
@@ -61,13 +62,14 @@ def main() -> None:
         "pages": list(maker.pages(arguments.pages)),
     }
     halves = {name: (known[::2], known[1::2]) for name, known in sets.items()}
-    chosen, history = choose_heads(ranker, {name: first for name, (first, _) in halves.items()})
+    (text, texts), (image, pages) = (choose_heads(ranker, first) for first, _ in halves.values())
+    chosen, history = Heads(text, image), {"texts": texts, "pages": pages}
     if arguments.choose:
         write(arguments.choose, ranker, chosen)
     result = {
         "machine": describe(),
         "model": {"name": ranker.name, "fingerprint": ranker.fingerprint},
-        "heads": {"chosen": chosen.chosen, "steps": history},
+        "heads": {"chosen": chosen.to_dict(), "steps": history},
     }
     for name, (first, second) in halves.items():
         count = arguments.occluded
@@ -102,10 +104,9 @@ def the_methods(chosen: Heads) -> dict[str, Method]:
 def uncalibrated(case: Case) -> Attribution:
     """Attention without the subtraction."""
     maps = head_maps(case, case.query)
-    chosen = case.heads.chosen or [
-        (at, head) for at in range(len(maps)) for head in range(maps.shape[1])
-    ]
-    return Attribution(np.mean([maps[layer, head] for layer, head in chosen], axis=0))
+    heads = case.heads.image if case.is_image.any() else case.heads.text
+    chosen = np.ndindex(maps.shape[:2]) if heads is None else heads
+    return Attribution(np.mean([maps[head] for head in chosen], axis=0))
 
 
 def head_maps(case: Case, query: object) -> NDArray[np.float64]:
@@ -119,28 +120,35 @@ def head_maps(case: Case, query: object) -> NDArray[np.float64]:
     return np.stack(found)
 
 
-def choose_heads(
-    ranker: Reranker, sets: dict[str, Sequence[Known]]
-) -> tuple[Heads, list[dict[str, object]]]:
-    """Add the head that lifts most the share of positive attention that falls on the answer.
+def choose_heads(ranker: Reranker, knowns: Sequence[Known]) -> tuple[Chosen, list[dict[str, Any]]]:
+    """The heads by which attention points most often at the answer, and how they were found.
 
-    The lift is over the answer's share of all tokens; texts and pages count alike.
+    One after another, that head is added which lifts most the share of positive attention that
+    falls on the answer, over the answer's share of all tokens. All heads together are kept where
+    they point better than those.
     """
-    maps = {name: [contrasted(ranker, known) for known in each] for name, each in sets.items()}
-    shape = maps["texts"][0][0].shape[:2]
-    free = [(layer, head) for layer in range(shape[0]) for head in range(shape[1])]
+    maps = [contrasted(ranker, known) for known in knowns]
+    free = list(np.ndindex(maps[0][0].shape[:2]))
     chosen: list[tuple[int, int]] = []
     best, history = -np.inf, []
     while len(chosen) < MOST_HEADS:
         lifts = {head: lift(maps, [*chosen, head]) for head in free if head not in chosen}
-        head = max(lifts, key=lambda each: sum(lifts[each].values()))
-        if sum(lifts[head].values()) < best + LEAST_GAIN:
+        head = max(lifts, key=lambda each: lifts[each])
+        if lifts[head] < best + LEAST_GAIN:
             break
-        best = sum(lifts[head].values())
+        best = lifts[head]
         chosen.append(head)
-        history.append({"head": head, "lift": lifts[head]})
-        print(head, lifts[head], file=sys.stderr, flush=True)
-    return Heads(tuple(chosen)), history
+        history.append({"head": head, "lift": best})
+    choices: list[Chosen] = [None, tuple(chosen)]
+    points = [measure(ranker, knowns, {"": by(heads)})[""]["pointing"] for heads in choices]
+    history.append({"pointing": points[1], "pointing_of_all_heads": points[0]})
+    say("heads", history)
+    return choices[int(points[1] >= points[0])], history
+
+
+def by(heads: Chosen) -> Method:
+    """Attention of these heads, whatever the content."""
+    return lambda case: attention(replace(case, heads=Heads(heads, heads)))
 
 
 def contrasted(ranker: Reranker, known: Known) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -170,18 +178,15 @@ def inside(patches: ImagePatches, known: Known) -> NDArray[np.bool_]:
 
 
 def lift(
-    maps: dict[str, list[tuple[NDArray[np.float64], NDArray[np.bool_]]]],
-    heads: Sequence[tuple[int, int]],
-) -> dict[str, float]:
-    """Mean share of positive attention on the answer, less chance, by set."""
-    lifts = {}
-    for name, each in maps.items():
-        gains = []
-        for values, gold in each:
-            hot = np.maximum(np.mean([values[head] for head in heads], axis=0), 0)
-            gains.append(hot[gold].sum() / max(hot.sum(), 1e-12) - gold.mean())
-        lifts[name] = float(np.mean(gains))
-    return lifts
+    maps: Sequence[tuple[NDArray[np.float64], NDArray[np.bool_]]],
+    heads: Sequence[tuple[int, ...]],
+) -> float:
+    """Mean share of positive attention on the answer, less chance."""
+    gains = []
+    for values, gold in maps:
+        hot = np.maximum(np.mean([values[head] for head in heads], axis=0), 0)
+        gains.append(hot[gold].sum() / max(hot.sum(), 1e-12) - gold.mean())
+    return float(np.mean(gains))
 
 
 def measure(
@@ -307,7 +312,7 @@ def without(case: Case, tokens: NDArray[np.intp]) -> list[str | ImagePatches]:
 
 def write(path: Path, ranker: Reranker, heads: Heads) -> None:
     """The file that goes beside the model's weights."""
-    content = {"fingerprint": ranker.fingerprint, "heads": heads.chosen}
+    content = {"fingerprint": ranker.fingerprint, "heads": heads.to_dict()}
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 

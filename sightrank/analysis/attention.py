@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightrank.analysis.case import CONTENT_FREE, Attribution, Case, Heads
+from sightrank.analysis.case import CONTENT_FREE, Attribution, Case, Chosen
 from sightrank.engine.plans import CachedPrefix
 from sightrank.inputs.segments import Segment
 from sightrank.model.attention import Attend, plain_weights, weighted
@@ -52,14 +52,17 @@ class HeadMean:
     token's row, weigh more there.
     """
 
-    def __init__(self, rows: int, heads: Heads) -> None:
+    def __init__(self, rows: int, heads: Chosen) -> None:
         self._rows, self._heads = rows, heads
         self._total: Tensor | None = None
         self._count = 0
 
     def __call__(self, layer: int, weights: Tensor) -> None:
         """Add a layer's weights (heads, queries, keys); the queries are the last rows."""
-        chosen = self._heads.of(layer, len(weights))
+        every = ((layer, head) for head in range(len(weights)))
+        chosen = [
+            head for at, head in (every if self._heads is None else self._heads) if at == layer
+        ]
         if self._total is None:
             self._total = weights.new_zeros(self._rows, weights.shape[-1])
         if chosen:
@@ -118,11 +121,18 @@ def gradient(case: Case) -> Attribution:
 
 
 def _looks(case: Case, query: Segment) -> NDArray[np.float64]:
-    """(suffix tokens, document tokens): mean weights of the chosen heads."""
+    """(suffix tokens, document tokens): mean weights of the heads chosen for each token's kind."""
     suffix = case.encoder.suffix(case.segment, query)
-    mean = HeadMean(len(suffix), case.heads)
-    record(case, query, mean)
+    means = {heads: HeadMean(len(suffix), heads) for _, heads in case.heads}
+
+    def see(layer: int, weights: Tensor) -> None:
+        for mean in means.values():
+            mean(layer, weights)
+
+    record(case, query, see)
     kept = len(case.segment) - suffix.rewind
     rows = np.zeros((len(suffix), len(case.segment)))
-    rows[:, :kept] = mean.mean()[:, :kept]
+    is_image = case.is_image[:kept]
+    text, image = (means[heads].mean()[:, :kept] for _, heads in case.heads)
+    rows[:, :kept] = np.where(is_image, image, text)
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,18 +29,24 @@ CONTENT_FREE = "N/A"
 CHOICE_FILE = "explain.json"
 
 
+Chosen = tuple[tuple[int, int], ...] | None
+"""(layer, head) pairs, both counted from 0; None: all of them."""
+
+
 @dataclass(frozen=True)
 class Heads:
-    """Which attention heads tell where a model looks."""
+    """Which attention heads tell where a model looks: in text, and on a picture."""
 
-    chosen: tuple[tuple[int, int], ...] | None = None
-    """(layer, head) pairs, both counted from 0; None: all of them."""
+    text: Chosen = None
+    image: Chosen = None
 
-    def of(self, layer: int, count: int) -> list[int]:
-        """Those of a layer that has `count`."""
-        if self.chosen is None:
-            return list(range(count))
-        return [head for place, head in self.chosen if place == layer]
+    def to_dict(self) -> dict[str, list[list[int]] | None]:
+        """For JSON."""
+        return {kind: chosen and [list(head) for head in chosen] for kind, chosen in self}
+
+    def __iter__(self) -> Iterator[tuple[str, Chosen]]:
+        """(kind of content, its heads) pairs."""
+        return iter((("text", self.text), ("image", self.image)))
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,12 @@ class Case:
     query: Segment
     query_content: Content
     query_places: Places
+
+    @property
+    def is_image(self) -> NDArray[np.bool_]:
+        """(document tokens,): which are a picture's."""
+        images = [part for part, each in enumerate(self.content) if not isinstance(each, str)]
+        return np.isin(self.places.part, images)
 
     @classmethod
     def of(
@@ -123,7 +136,7 @@ def read_heads(folder: Path, fingerprint: str) -> Heads:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["fingerprint"] != fingerprint:
             return Heads()
-        return Heads(tuple((int(layer), int(head)) for layer, head in found["heads"]))
+        return Heads(*(_chosen(found["heads"][kind]) for kind, _ in Heads()))
     except FileNotFoundError:
         return Heads()
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -131,6 +144,10 @@ def read_heads(folder: Path, fingerprint: str) -> Heads:
             f"{path} does not name layers and heads: {error}.",
             "Remove it, or make it with benchmarks/explain.py.",
         ) from error
+
+
+def _chosen(pairs: list[list[int]] | None) -> Chosen:
+    return None if pairs is None else tuple((int(layer), int(head)) for layer, head in pairs)
 
 
 def locate(pieces: list[Piece], content: Content) -> list[Located]:

@@ -54,7 +54,7 @@ def explain(
         method,
         ranker.probability(logit),
         logit,
-        case.heads.chosen,
+        case.heads,
         case.truncated,
         len(case.segment) - suffix.rewind + len(suffix) - 1,
         query_tokens(case, suffix),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.analysis import regions
+from sightrank.analysis.case import Heads
 from sightrank.analysis.regions import Span
 from sightrank.errors import OptionError
 from sightrank.inputs.pdf import PageWords
@@ -124,8 +125,8 @@ class Explanation:
     score: float
     """sigmoid(logit - bias), as `Reranker.score` gives."""
     logit: float
-    heads: tuple[tuple[int, int], ...] | None
-    """(layer, head) pairs whose attention counts; None: all. Of no meaning to occlusion."""
+    heads: Heads
+    """Those whose attention counts. Of no meaning to other methods."""
     truncated: bool
     """Some of the document was cut off and is not explained."""
     num_tokens: int
@@ -193,7 +194,7 @@ class Explanation:
             "method": self.method,
             "score": self.score,
             "logit": self.logit,
-            "heads": None if self.heads is None else [list(pair) for pair in self.heads],
+            "heads": self.heads.to_dict(),
             "truncated": self.truncated,
             "parts": [self._part(part, top, matrix) for part in self.parts],
             "query_tokens": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,16 +105,28 @@ def test_an_index_gives_what_memory_gives(checkpoint: Path, tmp_path: Path) -> N
 
 def test_the_mean_over_heads_is_taken_of_the_chosen_ones_alone() -> None:
     weights = [torch.rand(4, 3, 7), torch.rand(4, 1, 7)]
-    mean = HeadMean(3, Heads(((0, 1), (1, 0), (1, 3))))
+    mean = HeadMean(3, ((0, 1), (1, 0), (1, 3)))
     for layer, each in enumerate(weights):
         mean(layer, each)
     rows = [weights[0][1].mean(0), weights[1][0, 0], weights[1][3, 0]]
     torch.testing.assert_close(
         torch.from_numpy(mean.mean().mean(axis=0)), torch.stack(rows).mean(0).double()
     )
-    every = HeadMean(3, Heads())
+    every = HeadMean(3, None)
     every(0, weights[0])
     torch.testing.assert_close(torch.from_numpy(every.mean()), weights[0].mean(0).double())
+
+
+def test_text_and_pictures_are_looked_at_by_their_own_heads(ranker: Reranker) -> None:
+    case = Case.of(ranker, Query.text("words"), DOCUMENTS["picture"])
+    one, other = ((0, 0),), ((1, 1),)
+    text, image = (
+        attention(replace(case, heads=Heads(each, each))).values for each in (one, other)
+    )
+    found = attention(replace(case, heads=Heads(one, other))).values
+    assert np.array_equal(found, np.where(case.is_image, image, text))
+    assert 0 < case.is_image.sum() < len(case.is_image)
+    assert not np.array_equal(text, image)
 
 
 def test_the_content_free_query_has_nothing_left_of_its_own(ranker: Reranker) -> None:

@@ -130,11 +130,12 @@ def test_refusals_name_what_is_allowed(ranker: Reranker) -> None:
 
 def test_heads_are_read_for_the_weights_they_were_chosen_for(tmp_path: Path) -> None:
     path = tmp_path / CHOICE_FILE
-    assert read_heads(tmp_path, "f") == Heads(None)
-    path.write_text('{"fingerprint": "f", "heads": [[1, 2]]}', encoding="utf-8")
-    assert read_heads(tmp_path, "f") == Heads(((1, 2),))
-    assert read_heads(tmp_path, "other") == Heads(None)
-    for broken in ("[]", "{", '{"fingerprint": "f", "heads": [3]}', '{"heads": []}'):
+    assert read_heads(tmp_path, "f") == Heads(None, None)
+    heads = Heads(((1, 2),), None)
+    path.write_text(json.dumps({"fingerprint": "f", "heads": heads.to_dict()}), encoding="utf-8")
+    assert read_heads(tmp_path, "f") == heads
+    assert read_heads(tmp_path, "other") == Heads(None, None)
+    for broken in ("[]", "{", '{"fingerprint": "f", "heads": [3]}', '{"heads": {}}'):
         path.write_text(broken, encoding="utf-8")
         with pytest.raises(CheckpointError, match=CHOICE_FILE):
             read_heads(tmp_path, "f")

@@ -62,7 +62,11 @@ def test_json_has_spans_boxes_and_query_tokens(
         return content
 
     text = printed("a.txt", matrix=True)
-    assert text["document"] == "a.txt" and text["query"] == "hi" and text["heads"] is None
+    assert (
+        text["document"] == "a.txt"
+        and text["query"] == "hi"
+        and text["heads"] == {"text": None, "image": None}
+    )
     (part,) = text["parts"]
     assert set(part["relevant_spans"][0]) == {"start", "end", "score"}
     assert len(part["by_query"]) == len(text["query_tokens"]) == 3
