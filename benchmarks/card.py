@@ -1,6 +1,7 @@
-"""Fill the tables of nano's card from the committed results: `python benchmarks/card.py`.
+"""Fill the tables of nano's card and docs/explaining.md from the results: `python benchmarks/card.py`.
 
-A table is known by its header; its rows are replaced, the words around it are left alone.
+A table of the card is known by its header, those of the page lie between two comments; the words around
+them are left alone.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def main() -> None:
-    """Write the card anew and say whether anything changed."""
-    before = CARD.read_text(encoding="utf-8")
-    after = filled(before)
-    CARD.write_text(after, encoding="utf-8")
-    print(json.dumps({"card": CARD.name, "changed": before != after}))
+    """Write both anew and say which changed."""
+    changed = []
+    for path, fill in FILLED.items():
+        before = path.read_text(encoding="utf-8")
+        path.write_text(fill(before), encoding="utf-8")
+        if fill(before) != before:
+            changed.append(str(path.relative_to(ROOT)))
+    print(json.dumps({"changed": changed}))
 
 
-def filled(card: str) -> str:
+def fill_card(card: str) -> str:
     """The card with its tables as the results have them."""
     for header, rows in (
         ("| set, candidates | their order | nano |", quality(_read("quality"))),
@@ -32,6 +36,57 @@ def filled(card: str) -> str:
     ):
         card = replace_rows(card, header, rows)
     return card
+
+
+def fill_explaining(page: str) -> str:
+    """The page with its tables as the results have them; raises ValueError without the comments."""
+    first = page.index(BEGIN) + len(BEGIN)
+    return page[:first] + explain_tables(_read("explain")) + page[page.index(END) :]
+
+
+FILLED = {CARD: fill_card, ROOT / "docs" / "explaining.md": fill_explaining}
+BEGIN, END = "<!-- explain.json -->\n", "\n<!-- end -->"
+
+
+def explain_tables(report: Any) -> str:
+    """Of texts and of pages: all methods but occlusion on all, and all of them on the first few."""
+    lines = []
+    for name, kind in (("texts", "text"), ("pages", "image")):
+        found, few = report[name], report[name]["with_occlusion"]
+        heads = report["heads"]["chosen"][kind]
+        which = "all heads" if heads is None else f"heads chosen: {heads}"
+        lines += [f"{found['measured_on']} {name} ({which}, on {found['chosen_on']} others):", ""]
+        lines += [*_methods(found["methods"], {}), ""]
+        lines += [f"The first {few['measured_on']} of these {name}, with occlusion:", ""]
+        lines += [*_methods(few["methods"], few["curves"]), ""]
+    return "\n".join(lines)
+
+
+def _methods(methods: Any, curves: Any) -> list[str]:
+    """A row for each method, and chance's."""
+    titles = [
+        "method",
+        "pointing",
+        "IoU",
+        "processor seconds",
+        *(["deletion", "insertion"] if curves else []),
+    ]
+    rows = [titles, ["---"] * len(titles)]
+    for name, each in methods.items():
+        row = [name, f"{each['pointing']:.2f}", f"{each['iou']:.3f}"]
+        rows.append([*row, f"{each['processor_seconds']:.2f}", *_curve(curves, name)])
+    any_method = methods["attention"]
+    chance = [
+        "chance",
+        f"{any_method['pointing_by_chance']:.2f}",
+        f"{any_method['iou_by_chance']:.3f}",
+    ]
+    rows.append([*chance, "", *_curve(curves, "random")])
+    return ["| " + " | ".join(row).rstrip() + " |" for row in rows]
+
+
+def _curve(curves: Any, name: str) -> list[str]:
+    return [f"{curves[name][f'{way}_mean']:.2f}" for way in ("deletion", "insertion") if curves]
 
 
 SHOWN = {"pages": {"random"}, "xquad": {"e5"}, "cranfield": {"bm25", "e5"}}
