@@ -1,7 +1,8 @@
 """What a user would otherwise do with page images: OCR, then BM25 or e5 over the text.
 
 `python benchmarks/ocr.py SET --run run.random.trec --files DIR` reranks the candidates of a set of
-pages by each and by nano, and times OCR and nano on the same pages in the same run. OCR is rapidocr's
+pages by each and by nano, and times OCR and nano on the same pages in the same run; `--only-time 8`
+times them on that many pages of the set and ranks nothing. OCR is rapidocr's
 (`pip install rapidocr onnxruntime`), e5 the teacher that `python -m recipe.fetch` brings. Texts are
 kept in `--texts`, so that a run that was stopped goes on. The last line of stdout is one JSON object.
 """
@@ -38,6 +39,10 @@ def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     task = prepare(arguments.set, arguments.run, arguments.files)
+    if arguments.only_time:
+        step = max(1, len(task.documents) // arguments.only_time)
+        print(json.dumps(timed(task.documents[::step][: arguments.only_time], arguments)))
+        return
     seconds, texts = read_pages(task, arguments.texts, arguments.threads)
     scorers: list[Any] = [OverTexts("ocr, bm25", texts, bm25), OverTexts("ocr, e5", texts, e5())]
     scorers += [Reranker.from_pretrained(arguments.model)] if arguments.nano else []
@@ -69,9 +74,30 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--texts", type=Path, default=Path(".data/eval/ocr"))
     parser.add_argument("--model")
     parser.add_argument("--timed", type=int, default=20, help="pages on which nano is timed")
+    parser.add_argument("--only-time", type=int, metavar="PAGES", help="time these, rank nothing")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-nano", dest="nano", action="store_false")
     return parser.parse_args()
+
+
+def timed(pages: Sequence[Document], arguments: argparse.Namespace) -> dict[str, Any]:
+    """OCR and nano by turns of the whole list: pages a second, drawing included for both."""
+    read = _reader(arguments.threads)
+    started = time.perf_counter()
+    characters = 0
+    for number, document in enumerate(pages):
+        (image,) = load(document, FileLimits(), max_pixels=PIXELS)
+        characters += len(read(np.asarray(image)[..., ::-1]))
+        print(f"\r{number + 1}/{len(pages)} pages", end="", file=sys.stderr, flush=True)
+    ocr = len(pages) / (time.perf_counter() - started)
+    return {
+        "machine": describe(),
+        "set": arguments.set.name,
+        "pages": len(pages),
+        "ocr_pixels": PIXELS,
+        "characters_per_page": characters / len(pages),
+        "pages_per_second": {"ocr": ocr, **nano_speed(arguments.model, list(pages))},
+    }
 
 
 def read_pages(task: Task, folder: Path, threads: int) -> tuple[float, dict[str, str]]:
