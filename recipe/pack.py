@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from recipe.questions import BEGINNINGS
+from sightrank.weights import NANO, read_tensors
 
 _RAGGED = ("documents", "queries", "questions")
 HEAD, TAIL = "**Document**:\n", "\n**Query**:\n"
@@ -181,13 +182,16 @@ MEANING_SHARE = 0.6
 """Part of a row's square length that says what the token means; the rest says which it is."""
 
 
-def embedding_rows(tokenizer: Tokenizer, seed: int = 0) -> NDArray[np.float32]:
+def word_rows(
+    tokenizer: Tokenizer, basis: NDArray[np.bool_] | None = None, seed: int = 0
+) -> NDArray[np.float32]:
     """Input embeddings for every token, made of two things the teacher knows about its surface.
 
     What it means: the teacher's output for the surface alone, which is close for translations and
     for inflected forms. Which it is: the teacher's word vectors, turned by a random rotation so
     that the two do not mix. Tokens without a surface of their own get random rows. Each row has
-    root mean square 1.
+    root mean square 1. `basis` (vocabulary,) marks the tokens whose mean and principal components
+    are taken away; all by default.
     """
     from recipe.teacher import Teacher, surface_vectors
 
@@ -196,18 +200,31 @@ def embedding_rows(tokenizer: Tokenizer, seed: int = 0) -> NDArray[np.float32]:
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     surfaces = [tokenizer.decode([i], skip_special_tokens=False) for i in range(size)]
     known = np.array([bool(s.strip()) and s not in special and "\ufffd" not in s for s in surfaces])
+    common = known if basis is None else known & basis
     meaning = teacher.encode([surface.strip() for surface in surfaces], "query: ").numpy()
     identity = surface_vectors(teacher, surfaces).numpy()
     generator = np.random.default_rng(seed)
     width = identity.shape[1]
     turn = np.linalg.qr(generator.normal(size=(width, width)))[0]
-    rows = MEANING_SHARE**0.5 * _spread(meaning, known)
-    rows += (1 - MEANING_SHARE) ** 0.5 * _spread(identity, known) @ turn
+    rows = MEANING_SHARE**0.5 * _spread(meaning, common)
+    rows += (1 - MEANING_SHARE) ** 0.5 * _spread(identity, common) @ turn
     rows[~known] = generator.normal(size=(int((~known).sum()), width))
     # Tokens made of the same pieces would be told apart by nothing: a little noise does it.
-    rows = _unit(rows) + 0.1 * generator.normal(size=rows.shape)
-    result: NDArray[np.float32] = _unit(rows).astype(np.float32)
-    return result
+    noisy = unit_rows(rows) + 0.1 * generator.normal(size=rows.shape)
+    return unit_rows(noisy).astype(np.float32)
+
+
+def shipped_rows(folder: Path = NANO) -> NDArray[np.float32]:
+    """Input embeddings (vocabulary, 384) of the model in `folder`, which training leaves as they are."""
+    rows: NDArray[np.float32] = dict(read_tensors(folder))["model.embed_tokens.weight"].numpy()
+    return rows
+
+
+def rows_for(path: Path) -> NDArray[np.float32]:
+    """Nano's own rows for nano's own tokenizer, so that its weights fit; else the teacher's."""
+    if path.read_bytes() == (NANO / "tokenizer.json").read_bytes():
+        return shipped_rows()
+    return word_rows(Tokenizer.from_file(str(path)))  # minutes of the teacher's work
 
 
 def _spread(rows: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -216,11 +233,12 @@ def _spread(rows: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.f
     centred = rows.astype(np.float64) - rows[known].mean(axis=0, dtype=np.float64)
     _, axes = np.linalg.eigh(centred[known].T @ centred[known])
     top = axes[:, -2:]
-    return _unit(centred - centred @ top @ top.T)
+    return unit_rows(centred - centred @ top @ top.T)
 
 
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    unit: NDArray[np.float64] = rows / (np.sqrt((rows**2).mean(axis=1, keepdims=True)) + 1e-9)
+def unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
+    """Rows scaled to a root mean square of 1, in their own precision."""
+    unit: NDArray[Any] = rows / (np.sqrt((rows**2).mean(axis=1, keepdims=True)) + 1e-9)
     return unit
 
 
@@ -229,11 +247,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--data", type=Path, default=Path(".data"))
     arguments = parser.parse_args()
-    tokenizer = Tokenizer.from_file(str(arguments.data / "tokenizer" / "tokenizer.json"))
-    vectors = arguments.data / "tokenizer" / "vectors.npy"
-    if not vectors.exists():  # minutes of the teacher's work
-        np.save(vectors, embedding_rows(tokenizer))
-    pack = build(arguments.data / "text", tokenizer, np.load(vectors))
+    path = arguments.data / "tokenizer" / "tokenizer.json"
+    vectors = path.with_name("vectors.npy")
+    if not vectors.exists():
+        np.save(vectors, rows_for(path))
+    rows = np.load(vectors).astype(np.float32)
+    pack = build(arguments.data / "text", Tokenizer.from_file(str(path)), rows)
     path = arguments.data / "pack" / "text.npz"
     pack.save(path)
     print(

@@ -14,21 +14,13 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from recipe.fonts import Fonts
+from recipe.grid import embed_slots, join_queries, pad_prefixes, score_grid
 from recipe.layout import Ints, Prefix, Special, as_picture
+from recipe.lexicon import Lexicon
 from recipe.pack import TextPack
 from recipe.pictures import PicturePack
 from recipe.pictures_sampler import PictureSampler
-from recipe.ranking import (
-    Body,
-    RankingConfig,
-    TextRanking,
-    distinct,
-    embed_slots,
-    join_queries,
-    ndcg,
-    pad_prefixes,
-    score_grid,
-)
+from recipe.ranking import Body, RankingConfig, TextRanking, distinct, ndcg
 from recipe.render import render_passage
 from recipe.trainer import Batch
 from sightrank.inputs.images import normalise, patchify
@@ -64,8 +56,9 @@ class PageRanking(TextRanking):
         special: Special,
         score: int,
         pictures: PicturePack | None = None,
+        lexicon: Lexicon | None = None,
     ) -> None:
-        super().__init__(pack, config, special, score)
+        super().__init__(pack, config, special, score, lexicon)
         self.tokenizer = tokenizer
         self.pictures = pictures
         self.samplers = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recipe.grid import embed_slots, join_queries, pad_prefixes, score_grid
 from recipe.layout import Ints, Prefix, Special, as_grid, as_text
+from recipe.lexicon import Lexicon
 from recipe.lookalikes import Lookalikes
 from recipe.pack import TextPack
 from recipe.trainer import Batch
-from sightrank.model.attention import Attend
 from sightrank.model.multimodal import RerankerModel
 
 
@@ -50,6 +52,8 @@ class RankingConfig:
     that."""
     span_share: float = 0.6
     """How often the query is a span of the passage rather than its title or summary."""
+    swapped: float = 0.0
+    """How often some words of a query are swapped for translations, word by word."""
     question_share: float = 0.3
     """How often a query is dressed up in the words with which questions begin or end."""
     noise: float = 0.1
@@ -68,8 +72,16 @@ class Body:
 class TextRanking:
     """The task: contrast over rows and columns of the grid, and a calibrated pointwise loss."""
 
-    def __init__(self, pack: TextPack, config: RankingConfig, special: Special, score: int) -> None:
+    def __init__(
+        self,
+        pack: TextPack,
+        config: RankingConfig,
+        special: Special,
+        score: int,
+        lexicon: Lexicon | None = None,
+    ) -> None:
         self.pack, self.config, self.special, self.score = pack, config, special, score
+        self.lexicon = lexicon
         self.by_group = _index(pack.document_group)
         self.queries_by_group = _index(pack.query_group)
         lengths = np.diff(pack.documents.offsets)
@@ -256,6 +268,8 @@ class TextRanking:
     def _query(self, index: int, body: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """The body, perhaps less the words that the query takes from it, and the query."""
         body, query = self._words(index, body, rng)
+        if self.lexicon and rng.random() < self.config.swapped:
+            query = self.lexicon.swap(query, rng.uniform(0.3, 1.0), rng)
         if rng.random() < self.config.question_share:
             query = self._question(query, index, rng)
         return body, query[: self.config.query_tokens]
@@ -319,19 +333,23 @@ class TextRanking:
         return score_grid(model, hidden, batch)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """nDCG@10 of held-out documents among 20, met as text and as grids; and as text among 20
-        that share words with one of them."""
+        """nDCG@10 of held-out documents among 20, met as text and as grids; as text among 20 that
+        share words with one of them; and as text asked for in other languages."""
         assert isinstance(model, RerankerModel)
         device = next(model.parameters()).device
         figures = {}
-        for name, grids in (("text", 0.0), ("grid", 1.0), ("alike", 0.0)):
+        config = replace(self.config, swapped=0.0)
+        for name, grids in (("text", 0.0), ("grid", 1.0), ("alike", 0.0), ("cross", 0.0)):
             rng = np.random.default_rng(1)
+            cross = 1.0 if name == "cross" else config.cross_lingual
+            held_out = copy(self)
+            held_out.config = replace(config, cross_lingual=cross)
             gains = []
             for _ in range(4):
                 documents = distinct(self.valid, self.pack.document_group, 20, rng)
                 if name == "alike":
                     documents = self._alike(int(documents[0]), 20, rng, valid=True)
-                batch = self.batch(documents, rng, grids)
+                batch = held_out.batch(documents, rng, grids)
                 moved = {key: value.to(device) for key, value in batch.items()}
                 gains.append(ndcg(self.logits(model, moved).float(), moved["labels"]))
             figures[f"ndcg_{name}"] = float(np.mean(gains))
@@ -384,113 +402,3 @@ def ndcg(logits: Tensor, labels: Tensor, depth: int = 10) -> float:
     discount = 1 / torch.log2(torch.arange(2, depth + 2, device=logits.device).float())[:, None]
     ideal = torch.sort(labels.float(), dim=0, descending=True).values[:depth]
     return float(((gains * discount).sum(0) / (ideal * discount).sum(0)).mean())
-
-
-def pad_prefixes(prefixes: Sequence[Prefix]) -> Batch:
-    """Prefixes padded at the right: flat tokens with bounds, positions (3, documents, slots)."""
-    slots = max(map(len, prefixes))
-    positions = np.zeros((3, len(prefixes), slots), np.int64)
-    for row, prefix in enumerate(prefixes):
-        positions[:, row, : len(prefix)] = prefix.positions
-    counts = np.concatenate([np.diff(prefix.bounds) for prefix in prefixes])
-    return {
-        "tokens": torch.from_numpy(np.concatenate([prefix.tokens for prefix in prefixes])),
-        "bounds": torch.from_numpy(np.concatenate(([0], counts.cumsum()))),
-        "prefix_lengths": torch.tensor([len(prefix) for prefix in prefixes]),
-        "prefix_positions": torch.from_numpy(positions),
-        "next_positions": torch.tensor([prefix.next_position for prefix in prefixes]),
-    }
-
-
-def join_queries(queries: Sequence[Ints], score: int) -> Batch:
-    """Query ids with the score token after each, one after another: (tokens of all queries,)."""
-    ids = np.concatenate([part for query in queries for part in (query, [score])])
-    steps = np.concatenate([np.arange(len(query) + 1) for query in queries])
-    return {
-        "query_ids": torch.from_numpy(ids),
-        "query_steps": torch.from_numpy(steps),
-        "query_lengths": torch.tensor([len(query) + 1 for query in queries]),
-    }
-
-
-def embed_slots(model: RerankerModel, batch: Batch, noise: float) -> Tensor:
-    """Embeddings of all prefixes, (documents, slots, size): means of tokens, rescaled to size 1."""
-    weight = model.model.embed_tokens.weight
-    bounds = batch["bounds"]
-    flat = F.embedding_bag(batch["tokens"], weight, bounds[:-1], mode="mean")
-    flat = flat.float()
-    mixed = (bounds.diff() > 1)[:, None]
-    scaled = flat * torch.rsqrt(flat.square().mean(dim=-1, keepdim=True) + 1e-6)
-    flat = torch.where(mixed, scaled, flat)
-    if noise:
-        flat = flat + torch.randn_like(flat) * noise * mixed
-    lengths = batch["prefix_lengths"]
-    slots = batch["prefix_positions"].shape[-1]
-    present = torch.arange(slots, device=flat.device) < lengths[:, None]
-    hidden = flat.new_zeros(len(lengths), slots, flat.shape[-1])
-    return hidden.masked_scatter(present[..., None], flat)
-
-
-class GridPlan:
-    """Prefix tokens see their own past; each query's tokens see the prefix and their own past.
-
-    Documents are padded to one length, queries lie one after another; two attention calls a layer.
-    """
-
-    def __init__(self, prefix_lengths: Tensor, slots: int, blocks: Tensor, ends: Tensor) -> None:
-        """prefix_lengths (documents,), blocks (asked,) the query of each query token, ends (queries,)
-        the last token of each query."""
-        device = blocks.device
-        place = torch.arange(len(blocks), device=device)
-        own = (blocks[:, None] == blocks[None, :]) & (place[:, None] >= place[None, :])
-        seen = torch.arange(slots, device=device) < prefix_lengths[:, None]
-        both = (seen[:, None].expand(-1, len(blocks), -1), own.expand(len(seen), -1, -1))
-        self.mask = torch.cat(both, dim=2)[:, None]  # (documents, 1, asked, slots + asked)
-        self.ends, self.slots, self.documents = ends, slots, len(prefix_lengths)
-
-    def layer(self, index: int) -> Attend:
-        """The same for every layer."""
-        return self._attend
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (
-            part.view(self.documents, -1, *part.shape[1:]).transpose(1, 2).to(v.dtype)
-            for part in (q, k, v)
-        )  # each (documents, heads, tokens, head_dim)
-        if q.shape[2] == len(self.ends):  # the last layer: only what is read
-            out = self._ask(q, k, v, self.mask[:, :, self.ends])
-        else:
-            past_q, past_k, past_v = (part[:, :, : self.slots] for part in (q, k, v))
-            prefix = F.scaled_dot_product_attention(
-                past_q, past_k, past_v, is_causal=True, enable_gqa=True
-            )
-            out = torch.cat((prefix, self._ask(q[:, :, self.slots :], k, v, self.mask)), dim=2)
-        return out.transpose(1, 2).flatten(0, 1)
-
-    def _ask(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        repeat = q.shape[1] // k.shape[1]
-        grouped = q.view(
-            len(q), -1, repeat, *q.shape[2:]
-        )  # (documents, kv_heads, repeat, asked, head_dim)
-        scores = (grouped @ k.mT[:, :, None]) * q.shape[-1] ** -0.5
-        weights = scores.masked_fill(~mask[:, :, None], float("-inf")).softmax(dim=-1)
-        out: Tensor = weights.to(v.dtype) @ v[:, :, None]
-        return out.flatten(1, 2)
-
-
-def score_grid(model: RerankerModel, hidden: Tensor, batch: Batch) -> Tensor:
-    """Logits (documents, queries) of embedded prefixes (documents, slots, size) under all queries."""
-    documents, slots, _ = hidden.shape
-    ids, lengths = batch["query_ids"], batch["query_lengths"]
-    asked = model.model.embed_tokens(ids).to(hidden.dtype)
-    hidden = torch.cat((hidden, asked.expand(documents, -1, -1)), dim=1)
-    suffix = (batch["next_positions"][:, None] + batch["query_steps"]).expand(3, -1, -1)
-    positions = torch.cat((batch["prefix_positions"], suffix), dim=2)
-    ends = lengths.cumsum(0) - 1
-    blocks = torch.repeat_interleave(torch.arange(len(lengths), device=ids.device), lengths)
-    plan = GridPlan(batch["prefix_lengths"], slots, blocks, ends)
-    rows = torch.arange(documents, device=ids.device)[:, None] * hidden.shape[1] + slots + ends
-    rotary = model.rotary(positions.flatten(1))
-    read = model.model(hidden.flatten(0, 1), rotary, plan, rows.flatten())
-    logits: Tensor = model.score(read).view(documents, -1)
-    return logits

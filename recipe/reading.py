@@ -309,10 +309,7 @@ class Reading:
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Recall of the tokens under each visual token among the best k of the whole vocabulary,
         k being how many lie there; blank squares left out; and that of the rarer tokens alone."""
-        rng, fonts = (
-            random.Random(1),
-            Fonts.discover(Path(self.config.fonts) if self.config.fonts else None),
-        )
+        rng, fonts = random.Random(1), self._fonts()
         device = next(model.parameters()).device
         hits, rare = [], []
         losses = []

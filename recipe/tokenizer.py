@@ -22,7 +22,9 @@ from recipe.fetch import DATA
 from sightrank.errors import CheckpointError
 
 SIZE = 32768
-"""Ids in nano's vocabulary, special tokens included."""
+"""Ids in the first cut, special tokens included."""
+GROWN = 43008
+"""Ids in nano's vocabulary, which `recipe.grow` made of the first cut."""
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",

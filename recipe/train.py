@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from recipe.layout import Special
+from recipe.lexicon import Lexicon
 from recipe.pack import TextPack
 from recipe.pages import PageConfig, PageRanking
 from recipe.pictures import PicturePack
@@ -111,12 +112,19 @@ def make_task(
     ids = model.config
     special = Special(ids.vision_start_token_id, ids.vision_end_token_id, blank)
     if stage["task"] == "ranking":
-        return TextRanking(pack, RankingConfig(**options), special, ids.score_token_id)
+        ranking = RankingConfig(**options)
+        lexicon = _lexicon(pack, tokenizer, ranking)
+        return TextRanking(pack, ranking, special, ids.score_token_id, lexicon)
     if stage["task"] == "pages":
         pages = PageConfig(**options)
         things = _pictures(data, pages.thing_share)
-        return PageRanking(pack, tokenizer, pages, special, ids.score_token_id, things)
+        lexicon = _lexicon(pack, tokenizer, pages)
+        return PageRanking(pack, tokenizer, pages, special, ids.score_token_id, things, lexicon)
     raise SystemExit(f"task {stage['task']!r} is not one of: reading, ranking, pages")
+
+
+def _lexicon(pack: TextPack, tokenizer: Tokenizer, config: RankingConfig) -> Lexicon | None:
+    return Lexicon(pack.vectors, tokenizer) if config.swapped else None
 
 
 def _pictures(data: Path, share: float) -> PicturePack | None:

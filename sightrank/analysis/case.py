@@ -42,7 +42,10 @@ class Heads:
 
     def to_dict(self) -> dict[str, list[list[int]] | None]:
         """For JSON."""
-        return {kind: chosen and [list(head) for head in chosen] for kind, chosen in self}
+        return {
+            kind: None if chosen is None else [list(head) for head in chosen]
+            for kind, chosen in self
+        }
 
     def __iter__(self) -> Iterator[tuple[str, Chosen]]:
         """(kind of content, its heads) pairs."""

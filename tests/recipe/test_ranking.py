@@ -82,7 +82,7 @@ def test_a_picture_in_a_step_scores_as_the_plain_network(
 
 
 def _joined(queries: list[np.ndarray], score: int) -> Batch:
-    from recipe.ranking import join_queries
+    from recipe.grid import join_queries
 
     return join_queries(queries, score)
 

@@ -1,0 +1,83 @@
+"""Word-by-word translation, and a vocabulary that grows without changing what it had."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models
+
+from recipe import grow, pack, tokenizer
+from recipe.lexicon import Lexicon
+from sightrank.weights import NANO
+
+WORDS = (" water", " Water", " waters", " fire", " вода", "水", "火", "ter", "42")
+
+
+@pytest.fixture
+def words() -> Tokenizer:
+    """A token for each of WORDS."""
+    letters = tokenizer.byte_letters()
+    spelt = ["".join(letters[byte] for byte in word.encode()) for word in WORDS]
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(spelt)}, "?"))
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
+@pytest.fixture
+def lexicon(words: Tokenizer) -> Lexicon:
+    """Everything about water has one vector, the rest another."""
+    about = {"water": [1.0, 0.1], "fire": [0.0, 1.0]}
+    kinds = ["water", "water", "water", "fire", "water", "water", "fire", "water", "water"]
+    return Lexicon(np.array([about[kind] for kind in kinds], np.float32), words)
+
+
+def test_a_translation_is_of_another_script_or_beginning(lexicon: Lexicon) -> None:
+    assert sorted(lexicon[WORDS.index(" water")].tolist()) == [4, 5]
+    assert sorted(lexicon[WORDS.index("水")].tolist()) == [0, 1, 2, 4]
+    assert lexicon[WORDS.index(" fire")].tolist() == [WORDS.index("火")]
+
+
+def test_fragments_and_numbers_have_no_translation(lexicon: Lexicon) -> None:
+    assert not len(lexicon[WORDS.index("ter")])
+    assert not len(lexicon[WORDS.index("42")])
+
+
+def test_swapping_keeps_what_has_no_translation(lexicon: Lexicon) -> None:
+    query = np.array([0, 7, 3, 8])
+    swapped = lexicon.swap(query, 1.0, np.random.default_rng(0))
+    assert swapped[0] in (4, 5)
+    assert swapped[1:].tolist() == [7, 6, 8]
+    assert query.tolist() == [0, 7, 3, 8]
+    assert lexicon.swap(query, 0.0, np.random.default_rng(0)).tolist() == query.tolist()
+
+
+def test_only_other_scripts_count(words: Tokenizer) -> None:
+    counts = dict.fromkeys(range(len(WORDS)), 2.0)
+    assert grow.not_latin(words, counts) == {4: 2.0, 5: 2.0, 6: 2.0}
+
+
+def test_old_rows_stay_as_they_are(monkeypatch: pytest.MonkeyPatch, words: Tokenizer) -> None:
+    drawn = np.random.default_rng(0).normal(size=(len(WORDS), 3)).astype(np.float32)
+    kept = words.get_vocab()
+    asked = {}
+
+    def rows(_: Tokenizer, basis: np.ndarray) -> np.ndarray:
+        asked["basis"] = basis.tolist()
+        return drawn.copy()
+
+    monkeypatch.setattr(grow, "word_rows", rows)
+    old = Tokenizer(models.WordLevel({w: i for i, w in enumerate(list(kept)[1:4])}, "?"))
+    before = np.arange(9, dtype=np.float32).reshape(3, 3)
+    grown = grow.grown_rows(old, before, words)
+    for word, place in kept.items():
+        was = old.token_to_id(word)
+        expected = drawn[place] if was is None else before[was]
+        assert np.array_equal(grown[place], expected)
+        assert asked["basis"][place] == (was is not None)
+
+
+def test_nanos_rows_are_nanos_own() -> None:
+    rows = pack.rows_for(NANO / "tokenizer.json")
+    size = Tokenizer.from_file(str(NANO / "tokenizer.json")).get_vocab_size()
+    assert rows.shape == (size, 384)
+    assert np.array_equal(rows, pack.shipped_rows())
