@@ -1,5 +1,7 @@
 # The server, for a machine of one's own, SageMaker, Azure ML and Vertex AI: docs/deployment.md.
-FROM python:3.11-slim
+# The image below: Python 3.11 on Debian, or a copy of it in a registry of one's own.
+ARG BASE=python:3.11-slim
+FROM $BASE
 
 # Which build of PyTorch: cpu, or cu128 and the like. PYTORCH_INDEX is the address of PyTorch's own
 # package index without the device at its end; without it PyPI's build is taken, which has CUDA.
