@@ -1,12 +1,12 @@
 # The server, for a machine of one's own, SageMaker, Azure ML and Vertex AI: docs/deployment.md.
-FROM python:3.11-slim
+# The image below: Python 3.11 on Debian, or a copy of it in a registry of one's own.
+ARG BASE=python:3.11-slim
+FROM $BASE
 
 # Which build of PyTorch: cpu, or cu128 and the like. PYTORCH_INDEX is the address of PyTorch's own
 # package index without the device at its end; without it PyPI's build is taken, which has CUDA.
 ARG DEVICE=cpu
 ARG PYTORCH_INDEX=""
-# Who runs it. SageMaker wants root.
-ARG RUN_AS=sightrank
 
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -20,7 +20,6 @@ ENV PIP_NO_CACHE_DIR=1 \
 LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true
 
 WORKDIR /opt/sightrank
-RUN useradd --create-home sightrank && install --directory --owner="$RUN_AS" /data
 
 # torch first and alone: it is the largest layer and changes least.
 COPY constraints.txt ./
@@ -33,6 +32,9 @@ RUN pip install --constraint constraints.txt '.[hub,serve,postgres]'
 
 COPY docker/entrypoint /usr/local/bin/entrypoint
 
+# Who runs it. SageMaker wants root. Last, so that both share the layers above.
+ARG RUN_AS=sightrank
+RUN useradd --create-home sightrank && install --directory --owner="$RUN_AS" /data
 USER $RUN_AS
 VOLUME /data
 EXPOSE 8080

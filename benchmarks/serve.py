@@ -3,11 +3,14 @@
 python benchmarks/serve.py
 python benchmarks/serve.py --seconds 10 --long 20 --peers
 python benchmarks/serve.py --infinity VENV/bin/infinity_emb
+python benchmarks/serve.py --threads 2 --long 0 --infinity VENV/bin/infinity_emb
 
 Every server runs in a process of its own and gets the same requests: a query and four passages, of
 which no other request has the same. First each server in turn with one client and with many, then
-ours with 200 clients for three minutes. Prints one JSON object as its last line: times, processor
-time, memory, and the tokens that answers reported beside those in the accounts' database.
+ours with 200 clients for three minutes (`--long 0`: not at all). `--threads 2` gives every server's
+model two cores, so that `share_of_machine` can say how full a machine of two is. Prints one JSON
+object as its last line: times, processor time, memory, and the tokens that answers reported beside
+those in the accounts' database.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ def main() -> None:
         report: dict[str, Any] = {
             "benchmark": "serve",
             "machine": machine.describe(),
-            "threads_of_each_server": 1,
+            "threads_of_each_server": options.threads,
             "load_average_at_the_start": list(os.getloadavg()),
             "documents_a_request": options.documents,
             "servers": {},
@@ -54,12 +57,14 @@ def main() -> None:
             report["servers"]["sightrank"] = {"what": described(options), **both}
         for peer in serve_peers.chosen(folder, options):
             report["servers"][peer.name] = {"what": peer.what, **beside(peer, options)}
-        with ours(folder, options) as (server, secrets):
-            warm = Phase(options.clients, 2.0, options.documents)
-            answers |= load(server, secrets, warm)[1]
-            phase = Phase(options.many, options.long, options.documents)
-            report[f"{options.many}_clients"], more = load(server, secrets, phase)
-        report["accounts"] = accounts(folder / "accounts.sqlite", answers | more)
+        if options.long > 0:
+            with ours(folder, options) as (server, secrets):
+                warm = Phase(options.clients, 2.0, options.documents)
+                answers |= load(server, secrets, warm)[1]
+                phase = Phase(options.many, options.long, options.documents)
+                report[f"{options.many}_clients"], more = load(server, secrets, phase)
+                answers |= more
+        report["accounts"] = accounts(folder / "accounts.sqlite", answers)
         report["load_average_at_the_end"] = list(os.getloadavg())
     print(json.dumps(report))
 
@@ -71,8 +76,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--documents", type=int, default=4, help="Passages of a request.")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=20.0, help="Of each short part.")
+    parser.add_argument("--threads", type=int, default=1, help="Of each server's model.")
     parser.add_argument("--many", type=int, default=200, help="Clients of the long part.")
-    parser.add_argument("--long", type=float, default=180.0, help="Seconds of the long part.")
+    parser.add_argument(
+        "--long", type=float, default=180.0, help="Seconds of the long part, 0: none."
+    )
     parser.add_argument(
         "--memory",
         default="640MiB",
@@ -106,7 +114,13 @@ def ours(folder: Path, options: argparse.Namespace) -> Iterator[tuple[Process, l
     arguments += ["--memory", options.memory, "--device", "cpu", "--port", "{port}"]
     if options.model:
         arguments += ["--model", options.model]
-    with run(arguments, ready="/ready", rank="/v1/rerank", model="sightrank") as server:
+    with run(
+        arguments,
+        ready="/ready",
+        rank="/v1/rerank",
+        model="sightrank",
+        OMP_NUM_THREADS=str(options.threads),
+    ) as server:
         yield server, secrets
 
 

@@ -62,6 +62,7 @@ def load(
     figures["cores_busy"] = {
         "of": os.cpu_count(),
         "machine": round(busy / whole * (os.cpu_count() or 1), 2),
+        "share_of_machine": round(busy / whole, 3),
         "server": round((server.seconds() - used) / took, 2),
         "clients": round((time.process_time() - own) / took, 2),
         "server_by_thread": _by_thread(server, threads, took),
@@ -106,17 +107,20 @@ def _memory(samples: list[tuple[float, int]]) -> dict[str, Any]:
     }
 
 
-def _by_thread(server: Process, before: dict[int, float], took: float) -> dict[str, float]:
-    """Shares of a core: the event loop's thread, the busiest of the others, and all others."""
+def _by_thread(server: Process, before: dict[int, float], took: float) -> dict[str, Any]:
+    """Shares of a core: the event loop's thread, the busiest of the others, and all others.
+
+    The busiest is the model's own, and the next ones help it where it has several.
+    """
     now = server.seconds_by_thread()
     shares = {thread: (now[thread] - before.get(thread, 0.0)) / took for thread in now}
     loop = shares.pop(server.id, 0.0)
-    busiest = max(shares.values(), default=0.0)
-    others = sum(shares.values()) - busiest
+    busiest, *rest = sorted(shares.values(), reverse=True) or [0.0]
     return {
         "event_loop": round(loop, 3),
         "busiest_other": round(busiest, 3),
-        "all_others": round(others, 3),
+        "next_busiest": [round(share, 3) for share in rest[:3]],
+        "all_others": round(sum(rest), 3),
     }
 
 

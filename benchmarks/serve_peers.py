@@ -28,6 +28,7 @@ class Peer:
     what: str
     checkpoint: Path
     program: str | None
+    threads: int
 
     @contextmanager
     def run(self) -> Iterator[Process]:
@@ -43,7 +44,11 @@ class Peer:
     @contextmanager
     def _started(self) -> Iterator[Process]:
         model = str(self.checkpoint)
-        offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        environment = {
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "OMP_NUM_THREADS": str(self.threads),
+        }
         if self.name == "infinity":
             arguments = ["v2", "--model-id", model, "--served-model-name", "random"]
             arguments += ["--engine", "torch", "--device", "cpu", "--dtype", "float32"]
@@ -55,12 +60,12 @@ class Peer:
                 model="random",
                 program=self.program or "",
                 INFINITY_ANONYMOUS_USAGE_STATS="0",
-                **offline,
+                **environment,
             )
         else:
             program = str(Path(__file__).with_name("serve_cross_encoder.py"))
             arguments = [program, model, "{port}"]
-            started = run(arguments, ready="/ready", rank="/rerank", model="random", **offline)
+            started = run(arguments, ready="/ready", rank="/rerank", model="random", **environment)
         with started as server:
             yield server
 
@@ -77,7 +82,10 @@ def chosen(folder: Path, options: argparse.Namespace) -> list[Peer]:
         f" route of FastAPI {version('fastapi')}: {model}",
         "infinity": f"infinity-emb {_version_of(options.infinity)}, engine torch: {model}",
     }
-    return [Peer(name, what[name], folder / "bert", options.infinity) for name in options.peers]
+    return [
+        Peer(name, what[name], folder / "bert", options.infinity, options.threads)
+        for name in options.peers
+    ]
 
 
 def _version_of(program: str | None) -> str:

@@ -71,7 +71,7 @@ def run(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [program, *(argument.replace("{port}", str(port)) for argument in arguments)]
-    settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    settings = {**os.environ, **environment}
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(

@@ -64,6 +64,8 @@ class _Call:
 
     call: Callable[[], Any]
     future: Future[Any]
+    left: int = 0
+    """Tokens: how many it takes is not known before it has run."""
 
 
 class Worker:
@@ -132,7 +134,7 @@ class Worker:
         Keys take turns: another key's tokens come first only as far as this key's own would reach.
         """
         with self._changed:
-            waiting = self._scoring.totals(lambda item: getattr(item, "left", 0))
+            waiting = self._scoring.totals(lambda item: item.left)
         own = waiting.pop(key, 0)
         return (own + sum(min(each, own + tokens) for each in waiting.values())) / (
             self._tokens_a_second
