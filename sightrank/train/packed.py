@@ -143,7 +143,18 @@ class PairScorer(nn.Module):
         plan = TreePlan(batch.trees, batch.ids.device)
         read = model.model(hidden, model.rotary(batch.positions), plan, batch.ends)
         logits: Tensor = model.score(read)
-        return logits.squeeze(-1).float()
+        return logits.squeeze(-1).float() + self._unseen(batch)
+
+    def _unseen(self, batch: Batch) -> Tensor | float:
+        """0, with gradients of 0 for a tower that learns and that the batch has no image for.
+
+        Processes sum their gradients weight by weight, so all of them need one of every weight.
+        """
+        if not self.see or batch.patches is not None:
+            return 0.0
+        return sum(
+            (each.sum() * 0.0 for each in self.model.visual.parameters() if each.requires_grad), 0.0
+        )
 
     def _visual(self, batch: Batch) -> Tensor | None:
         """A row for every image token; each distinct image goes through the tower once."""
