@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
+
 from sightrank.train.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +91,6 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
     )
 
 
@@ -105,6 +106,9 @@ def kill_at(process: subprocess.Popen[str], folder: Path, step: int) -> None:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < until
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)  # those it started too
+    launched = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    for each in launched:
+        each.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
