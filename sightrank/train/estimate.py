@@ -107,14 +107,14 @@ def memory(
 ) -> Memory:
     """The peak of a step over `load`; under FSDP what one of `shards` processes has of it."""
     size = _size(settings)
-    own, learning = parameters(config, settings).total, trained(config, settings)
-    frozen = own - learning
-    # Under autocast float32 weights are used through copies in bfloat16, which are kept for a step.
-    copies = learning * size if size < WIDE else 0
-    kept = WIDE if settings.train.fsdp else size  # shards are of one dtype
-    weights = (frozen * kept + learning * WIDE + copies) // shards
-    if shards > 1:  # a layer is gathered whole while it runs
-        weights += 2 * size * parameters(config, settings).language // config.num_hidden_layers
+    parts, learning = parameters(config, settings), trained(config, settings)
+    weights = (parts.total - learning) * size + learning * WIDE
+    if shards > 1:  # two layers are gathered whole at a time, all else for the whole step
+        layers = parts.language + parts.adapters
+        gathered = parts.total - layers + 2 * layers // config.num_hidden_layers
+        weights = weights // shards + size * gathered
+    elif size < WIDE:  # under autocast float32 weights are used through copies kept for a step
+        weights += learning * size
     layer, last = _layer_bytes(config, settings), _last_bytes(config, settings)
     h, tokens = config.hidden_size, load.tokens
     flows = _flows(settings)

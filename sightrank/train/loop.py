@@ -168,8 +168,9 @@ class Training:
             batch = next(batches).to(accelerator.device)
             seed_dropout(self.settings, step * section.accumulate + number * world
                          + accelerator.process_index)  # fmt: skip
-            last = number == count - 1
-            with nullcontext() if last else accelerator.no_sync(scorer):
+            # Sharded gradients are summed each time: put off, all would lie whole in every process.
+            share = number == count - 1 or accelerator.is_fsdp2
+            with nullcontext() if share else accelerator.no_sync(scorer):
                 loss = self._loss(scorer(batch), batch) / (section.groups * section.accumulate)
                 accelerator.backward(loss * world)  # what follows is the processes' mean
             total += loss.detach()
@@ -338,6 +339,7 @@ def _facts(
         "start_fingerprint": checkpoint.fingerprint,
         "fresh_head": checkpoint.fresh_head,
         "processes": accelerator.num_processes,
+        "sharded": accelerator.is_fsdp2,
         "device": str(accelerator.device),
         "versions": versions(),
     }

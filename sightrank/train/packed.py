@@ -139,11 +139,23 @@ class PairScorer(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Logits (pairs,) in float32, in the order of the batch's suffixes."""
         model = self.model
-        hidden = model.embed(batch.ids, self._visual(batch))
+        hidden = model.embed(batch.ids, self._visual(batch)) + self._unseen(batch)
         plan = TreePlan(batch.trees, batch.ids.device)
         read = model.model(hidden, model.rotary(batch.positions), plan, batch.ends)
         logits: Tensor = model.score(read)
         return logits.squeeze(-1).float()
+
+    def _unseen(self, batch: Batch) -> Tensor | float:
+        """0, with gradients of 0 for a tower that learns and that the batch has no image for.
+
+        Processes sum their gradients weight by weight, so all of them need one of every weight; and
+        where layers are shared out, all have to run every layer backwards.
+        """
+        if not self.see or batch.patches is not None:
+            return 0.0
+        return sum(
+            (each.sum() * 0.0 for each in self.model.visual.parameters() if each.requires_grad), 0.0
+        )
 
     def _visual(self, batch: Batch) -> Tensor | None:
         """A row for every image token; each distinct image goes through the tower once."""

@@ -79,9 +79,8 @@ def prepare(settings: Settings, stage: Stage, earlier: State | None) -> Prepared
 def start(settings: Settings) -> weights.Checkpoint:
     """The start's weights: in bfloat16 where that is the precision, with a head in any case."""
     kept = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.train.precision]
-    dtype = torch.float32 if settings.train.fsdp else kept  # shards are of one dtype
     section = settings.model
-    return weights.load(section.start, torch.device("cpu"), dtype, section.head_seed)
+    return weights.load(section.start, torch.device("cpu"), kept, section.head_seed)
 
 
 def adapt(settings: Settings, model: RerankerModel) -> PeftModel | None:

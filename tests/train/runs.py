@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
+
 from sightrank.train.settings import Settings
 
+ROOT = Path(__file__).parents[2]
 STEPS, HEAD_STEPS = 6, 3
 TINY: dict[str, dict[str, Any]] = {
     "model": {},
@@ -69,3 +77,38 @@ def write_groups(path: Path, count: int, negatives: int = 3) -> Path:
 
 def quiet(_line: str) -> None:
     """Say nothing."""
+
+
+def start(
+    arguments: list[str], folder: Path, checkpoint: Path, **sections: Any
+) -> subprocess.Popen[str]:
+    """`sightrank train` in another process, with its configuration written to `folder`."""
+    path = write_toml(folder / "config.toml", raw(checkpoint, **sections))
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments, "sightrank", "train", str(path)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "out" / "training" / "log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def kill_at(process: subprocess.Popen[str], folder: Path, step: int) -> None:
+    """SIGKILL for all processes of a run as soon as `step` has been logged."""
+    until = time.monotonic() + 120
+    while not any(line["step"] >= step for line in curve(folder)):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    launched = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    for each in launched:
+        each.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
