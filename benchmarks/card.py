@@ -1,6 +1,6 @@
-"""Fill the tables of nano's card and docs/explaining.md from the results: `python benchmarks/card.py`.
+"""Fill the tables of nano's card and of pages in docs/ from the results: `python benchmarks/card.py`.
 
-A table of the card is known by its header, those of the page lie between two comments; the words around
+A table is known by its header, those of docs/explaining.md lie between two comments; the words around
 them are left alone.
 """
 
@@ -44,7 +44,45 @@ def fill_explaining(page: str) -> str:
     return page[:first] + explain_tables(_read("explain")) + page[page.index(END) :]
 
 
-FILLED = {CARD: fill_card, ROOT / "docs" / "explaining.md": fill_explaining}
+def fill_calibration(page: str) -> str:
+    """The page with its tables as the results have them."""
+    report = _read("calibrate-nano")
+    for header, rows in (
+        ("| other candidates | calibration error before | after |", errors(report)),
+        (
+            "| others | wanted | promised, 95 % | on the third part"
+            " | of 100 deals: given | reached | inside |",
+            thresholds(report),
+        ),
+    ):
+        page = replace_rows(page, header, rows)
+    return page
+
+
+def errors(report: Any) -> Iterable[Sequence[str]]:
+    """Expected calibration errors on held-out queries, before and after the better fit."""
+    for name, title in (("random", "8 at random"), ("hard", "and 4 by BM25")):
+        found = report[name]
+        yield title, *(f"{found[fit]['ece']:.3f}" for fit in ("before", found["method"]))
+
+
+def thresholds(report: Any) -> Iterable[Sequence[str]]:
+    """Each threshold that was given: promised, and what became of it."""
+    for name, title in (("random", "random"), ("hard", "with BM25's")):
+        for each in report[name]["fresh"]["thresholds"]:
+            if each["reached"] is not None:
+                goal = f"{each['goal']} {each['wanted']}"
+                deals = report[name]["dealt_out"]["goals"][goal]
+                promised = " to ".join(f"{end:.3f}" for end in each["promised"])
+                counts = (str(deals[key]) for key in ("given", "reached", "inside"))
+                yield title, goal, promised, f"{each['reached']:.3f}", *counts
+
+
+FILLED = {
+    CARD: fill_card,
+    ROOT / "docs" / "explaining.md": fill_explaining,
+    ROOT / "docs" / "calibration.md": fill_calibration,
+}
 BEGIN, END = "<!-- explain.json -->\n", "\n<!-- end -->"
 
 

@@ -20,7 +20,7 @@ from sightrank.config import ModelConfig
 from sightrank.model.quantize import quantise
 from sightrank.weights import INDEX, SCALE
 
-SHARD_BYTES = 14 * 1024**2
+SHARD_BYTES = 15 * 1024**2
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def _part(run: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def write(state: dict[str, Tensor], config: ModelConfig, tokenizer: Path, folder: Path) -> None:
-    """A model folder of int8 matrices and float32 vectors, in shards of at most 14 MiB."""
+    """A model folder of int8 matrices and float32 vectors, in shards of at most 15 MiB."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in [*folder.glob("*.safetensors"), folder / INDEX]:
         old.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from sightrank.errors import CheckpointError
 
 SIZE = 32768
 """Ids in the first cut, special tokens included."""
-GROWN = 43008
+GROWN = 39936
 """Ids in nano's vocabulary, which `recipe.grow` made of the first cut."""
 
 SPECIAL_TOKENS = (
