@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# On other processors than Intel's, sums of matrix products depend on where in memory a matrix lies, unless
+# MKL is told which code to take. Some tests ask for the same bits twice.
+os.environ.setdefault("MKL_CBWR", "AVX2")
+
 # The same examples every time, no database and no deadline: a test that fails here fails anywhere.
 # HYPOTHESIS_PROFILE=explore looks for new examples, as many as HYPOTHESIS_EXAMPLES says.
 _COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}

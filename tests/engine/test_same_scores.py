@@ -105,7 +105,7 @@ def test_int8_gives_the_same_order(benches: dict[str, Bench]) -> None:
     truth, found = (
         np.array([benches[dtype].truth[kind] for kind in KINDS]) for dtype in ("float32", "int8")
     )
-    assert np.abs(found - truth).max() > INT8_STEPS, "int8 that is exact was not used"
+    assert np.abs(found - truth).max() > 10 * ENGINE, "int8 that is exact was not used"
     same_order(truth, found, INT8_MODEL_LOGIT)
 
 
