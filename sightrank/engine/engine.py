@@ -5,7 +5,8 @@ A miss is a prefill followed by a hit, so there is no separate cold path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -80,14 +81,17 @@ class Engine:
     ) -> NDArray[np.float64]:
         """Logits of `pairs`, in their order. Documents no pair names are not run.
 
-        Queries that were `look`ed at beforehand may be asked again at no cost.
+        Queries that were `look`ed at beforehand may be asked again at no cost. Equal documents
+        are run once, so that they tie to the last bit wherever they stand in a batch.
         `store` is looked into for documents that are not in memory. Pairs whose document could not
         be recovered have NaN.
         """
         logits = np.full(len(pairs), np.nan)
         asked = [self._embedded(query) for query in queries]
+        asks = _alike(documents, pairs)
+        times = Counter(asks)
         done = 0
-        for window in self._windows(documents, pairs):
+        for window in self._windows(documents, pairs, times):
             prefixes = self._prefixes([documents[document] for document, _ in window], store)
             members = [
                 (index, prefix)
@@ -99,10 +103,10 @@ class Engine:
                 chosen = [members[place] for place in batch]
                 run = partial(self._extend, pairs, asked)
                 logits[[index for index, _ in chosen]] = in_halves(run, chosen, self._relieve)
-            done += sum(len(indices) for _, indices in window)
+            done += sum(times[index] for _, indices in window for index in indices)
             if progress:
                 progress(done, len(pairs))
-        return logits
+        return logits[asks]
 
     def prefix(self, document: Segment, store: PrefixStore | None = None) -> CachedPrefix:
         """One document's keys and values, from memory, `store` or the model."""
@@ -136,14 +140,14 @@ class Engine:
             yield from self._prefixes([documents[place] for place in batch], store)
 
     def _windows(
-        self, documents: Sequence[Segment | Known], pairs: Sequence[Pair]
+        self, documents: Sequence[Segment | Known], pairs: Sequence[Pair], indices: Iterable[int]
     ) -> Iterator[list[tuple[int, list[int]]]]:
-        """(document, its pairs) of those whose prefixes are held at once.
+        """(document, those of its pairs that are at `indices`) whose prefixes are held at once.
 
         They are as many as a batch of tokens runs. What is held stays, whatever the cache evicts
         meanwhile, so a request may be larger than the cache.
         """
-        order = sorted(range(len(pairs)), key=lambda index: pairs[index].document)
+        order = sorted(indices, key=lambda index: pairs[index].document)
         work = [
             (document, list(members))
             for document, members in groupby(order, key=lambda index: pairs[index].document)
@@ -214,6 +218,15 @@ class Engine:
         self.limits = replace(self.limits, batch_tokens=max(1, self.limits.batch_tokens // 2))
         if self.runner.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _alike(documents: Sequence[Segment | Known], pairs: Sequence[Pair]) -> list[int]:
+    """For each pair, the first one that puts the same query behind an equal document."""
+    first: dict[tuple[str, int], int] = {}
+    return [
+        first.setdefault((documents[pair.document].digest, pair.query), index)
+        for index, pair in enumerate(pairs)
+    ]
 
 
 def _embedded(query: Tensor, suffix: Segment, runner: Runner) -> Tensor:

@@ -95,6 +95,15 @@ def test_ties_keep_the_order_given(ranker: Reranker) -> None:
     ]
 
 
+def test_equal_documents_score_alike_to_the_last_bit_wherever_they_stand(ranker: Reranker) -> None:
+    documents = [word for number in range(20) for word in ("same", f"other {'x ' * number}")]
+    done: list[tuple[int, int]] = []
+    ranking = ranker.rank("q", documents, progress=lambda *counts: done.append(counts))
+    assert len({hit.logit for hit in ranking if hit.index % 2 == 0}) == 1
+    assert len(ranking) == done[-1][0] == done[-1][1] == 40
+    assert len({hit.logit for hit in ranking}) > 15
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_documents_are_a_ranking_too(ranker: Reranker, count: int) -> None:
     ranking = ranker.rank("q", ["d"] * count)
