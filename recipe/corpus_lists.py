@@ -191,12 +191,24 @@ def _annotations(path: Path, lang: str) -> Iterator[Document | Query]:
 
 
 def _places(path: Path, lang: str) -> Iterator[Document]:
-    for tag in ("territory", "language", "subdivision", "exemplarCity"):
-        for element in _elements(path, tag):
-            text = squeeze(element.text or "")
-            if text and "↑" not in text and not element.get("alt"):
-                group = f"cldr/{tag}/{element.get('type', text)}"
-                yield Document(group, lang, text, "cldr", split_of(group))
+    named = [
+        (f"{tag}/{element.get('type')}", element)
+        for tag in ("territory", "language", "subdivision")
+        for element in _elements(path, tag)
+        if not element.get("alt")
+    ]
+    # The city after which a time zone is named has no key of its own.
+    named += [
+        (f"city/{zone.get('type')}", city)
+        for zone in _elements(path, "zone")
+        for city in zone.findall("exemplarCity")
+        if not city.get("alt")
+    ]
+    for key, element in named:
+        text = squeeze(element.text or "")
+        if text and "↑" not in text:
+            group = f"cldr/{key}"
+            yield Document(group, lang, text, "cldr", split_of(group))
 
 
 def _elements(path: Path, tag: str) -> list[ElementTree.Element]:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tokenizers import Tokenizer
 from recipe.questions import BEGINNINGS
 from sightrank.weights import NANO, read_tensors
 
-_RAGGED = ("documents", "queries", "questions")
+_RAGGED = ("documents", "queries", "questions", "places")
 HEAD, TAIL = "**Document**:\n", "\n**Query**:\n"
 MAX_DOCUMENT_TOKENS = 320
 MAX_QUERY_TOKENS = 48
@@ -66,6 +67,11 @@ class TextPack:
     """Beginnings of questions."""
     question_lang: NDArray[np.int16]
     question_mark: NDArray[np.int64]
+    places: Ragged
+    """Names of places as they stand inside a text: same group, same place."""
+    place_group: NDArray[np.int32]
+    place_lang: NDArray[np.int16]
+    place_valid: NDArray[np.bool_]
     langs: tuple[str, ...]
     sources: tuple[str, ...]
     head: NDArray[np.int64]
@@ -76,6 +82,12 @@ class TextPack:
     """Characters of each token's surface, wide scripts counted twice; 255 is a line break."""
     vectors: NDArray[np.float32]
     """(vocabulary, 384) input embeddings, each of root mean square 1."""
+
+    @cached_property
+    def is_name(self) -> NDArray[np.bool_]:
+        """Of each document: names and keywords of a thing rather than a passage."""
+        named: NDArray[np.bool_] = self.document_source == self.sources.index("cldr")
+        return named
 
     @classmethod
     def load(cls, path: Path) -> TextPack:
@@ -91,7 +103,9 @@ class TextPack:
 
     def save(self, path: Path) -> None:
         """Write one compressed .npz; vectors in int8 with one scale a row, as checkpoints ship."""
-        fields: dict[str, Any] = dict(self.__dict__)
+        fields: dict[str, Any] = {
+            field: getattr(self, field) for field in self.__dataclass_fields__
+        }
         for name in _RAGGED:
             ragged = fields.pop(name)
             fields[f"{name}_flat"], fields[f"{name}_offsets"] = ragged.flat, ragged.offsets
@@ -106,13 +120,16 @@ class TextPack:
 
 def build(folder: Path, tokenizer: Tokenizer, vectors: NDArray[np.float32]) -> TextPack:
     """Tokenise documents.jsonl, queries.jsonl and the plainer half of names.jsonl of `folder`."""
-    names = [row for row in _read(folder / "names.jsonl") if _is_plain(row["group"])]
+    every = list(_read(folder / "names.jsonl"))
+    names = [row for row in every if _is_plain(row["group"])]
     documents = [*_read(folder / "documents.jsonl"), *(row for row in names if "source" in row)]
     queries = [*_read(folder / "queries.jsonl"), *(row for row in names if "kind" in row)]
     groups: dict[str, int] = {}
     for row in (*documents, *queries):
         groups.setdefault(row["group"], len(groups))
     langs = sorted({row["lang"] for row in (*documents, *queries)})
+    places = [row for row in every if _PLACES.match(row["group"]) and row["lang"] in langs]
+    of_place = {group: i for i, group in enumerate(dict.fromkeys(row["group"] for row in places))}
     sources = sorted({row["source"] for row in documents})
     asked = [(lang, text) for lang in langs for text in BEGINNINGS.get(lang, ())]
     return TextPack(
@@ -129,6 +146,10 @@ def build(folder: Path, tokenizer: Tokenizer, vectors: NDArray[np.float32]) -> T
         questions=Ragged.of(_encode(tokenizer, [text for _, text in asked], MAX_QUERY_TOKENS)),
         question_lang=np.array([langs.index(lang) for lang, _ in asked], np.int16),
         question_mark=np.array(tokenizer.encode("?").ids),
+        places=Ragged.of(_encode(tokenizer, [row["text"] for row in places], 24, before=" ")),
+        place_group=np.array([of_place[row["group"]] for row in places], np.int32),
+        place_lang=np.array([langs.index(row["lang"]) for row in places], np.int16),
+        place_valid=np.array([row["split"] == "valid" for row in places], bool),
         langs=tuple(langs),
         sources=tuple(sources),
         head=np.array(tokenizer.encode(HEAD).ids),
@@ -138,6 +159,7 @@ def build(folder: Path, tokenizer: Tokenizer, vectors: NDArray[np.float32]) -> T
     )
 
 
+_PLACES = re.compile("cldr/(subdivision|city|territory)/")
 _MODIFIERS = re.compile("[\U0001f3fb-\U0001f3ff\u200d]")
 
 
@@ -153,10 +175,13 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _encode(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> list[list[int]]:
+def _encode(
+    tokenizer: Tokenizer, texts: Sequence[str], limit: int, before: str = ""
+) -> list[list[int]]:
     rows: list[list[int]] = []
     for start in range(0, len(texts), 4096):
-        batch = tokenizer.encode_batch([text.strip() for text in texts[start : start + 4096]])
+        chosen = texts[start : start + 4096]
+        batch = tokenizer.encode_batch([before + text.strip() for text in chosen])
         rows.extend(encoding.ids[:limit] for encoding in batch)
     return rows
 

@@ -13,6 +13,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from recipe.distil import Taught
 from recipe.fonts import Fonts
 from recipe.grid import embed_slots, join_queries, pad_prefixes, score_grid
 from recipe.layout import Ints, Prefix, Special, as_picture
@@ -57,8 +58,9 @@ class PageRanking(TextRanking):
         score: int,
         pictures: PicturePack | None = None,
         lexicon: Lexicon | None = None,
+        taught: Taught | None = None,
     ) -> None:
-        super().__init__(pack, config, special, score, lexicon)
+        super().__init__(pack, config, special, score, lexicon, taught)
         self.tokenizer = tokenizer
         self.pictures = pictures
         self.samplers = {
@@ -167,7 +169,7 @@ class PageRanking(TextRanking):
             documents = [
                 Body(self.pack.documents[i][:100], (i,)) for i in map(int, self._held_out(rng))
             ]
-            asked = [self._query(body.rows[0], body.tokens, rng)[1] for body in documents]
+            asked = [self.asking.ask(body.rows[0], body.tokens, rng)[1] for body in documents]
             logits = {}
             for name, printed in (("text", False), ("picture", True)):
                 shown = self.show(documents, rng, [printed] * len(documents))

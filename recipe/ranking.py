@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recipe.asking import EMPTY, Asking, AskingConfig, span
+from recipe.distil import Taught
 from recipe.grid import embed_slots, join_queries, pad_prefixes, score_grid
 from recipe.layout import Ints, Prefix, Special, as_grid, as_text
 from recipe.lexicon import Lexicon
@@ -22,7 +24,7 @@ from sightrank.model.multimodal import RerankerModel
 
 
 @dataclass(frozen=True)
-class RankingConfig:
+class RankingConfig(AskingConfig):
     """What a step of text ranking is made of."""
 
     sizes: tuple[tuple[int, int], ...] = ((14, 48), (12, 80), (8, 160))
@@ -40,22 +42,14 @@ class RankingConfig:
     name_share: float = 0.1
     """How often a step is made of names and keywords of things, which other languages ask for."""
     names: int = 24
-    query_tokens: int = 32
+    taught_share: float = 0.0
+    """How often a step of passages is one of look-alikes that the teacher has scored."""
     grid_share: float = 0.4
     """How often a passage is met as a grid of cells instead of a row of tokens; of pages, twice that."""
     alike: float = 0.0
     """How often the documents of a step are those that share rare words with one of them."""
     near: float = 0.5
     """Share of documents drawn from the neighbourhood of another one of the step: hard negatives."""
-    cross_lingual: float = 0.4
-    """How often a query is taken from another language's version of the document; of a name, twice
-    that."""
-    span_share: float = 0.6
-    """How often the query is a span of the passage rather than its title or summary."""
-    swapped: float = 0.0
-    """How often some words of a query are swapped for translations, word by word."""
-    question_share: float = 0.3
-    """How often a query is dressed up in the words with which questions begin or end."""
     noise: float = 0.1
     """Standard deviation of noise on grid cells, whose root mean square is 1."""
     english: float = 0.35
@@ -79,20 +73,18 @@ class TextRanking:
         special: Special,
         score: int,
         lexicon: Lexicon | None = None,
+        taught: Taught | None = None,
     ) -> None:
         self.pack, self.config, self.special, self.score = pack, config, special, score
-        self.lexicon = lexicon
-        self.by_group = _index(pack.document_group)
-        self.queries_by_group = _index(pack.query_group)
+        self.asking, self.taught = Asking(pack, config, lexicon), taught
         lengths = np.diff(pack.documents.offsets)
-        self.is_name = pack.document_source == pack.sources.index("cldr")
-        self.usable = usable = ~self.is_name & (lengths >= 12)
+        self.usable = usable = ~pack.is_name & (lengths >= 12)
         english = pack.document_lang == pack.langs.index("en")
         self.train = {
             True: np.flatnonzero(usable & english & ~pack.document_valid),
             False: np.flatnonzero(usable & ~english & ~pack.document_valid),
         }
-        self.names = np.flatnonzero(self.is_name & (lengths > 0) & ~pack.document_valid)
+        self.names = np.flatnonzero(pack.is_name & (lengths > 0) & ~pack.document_valid)
         self.valid = np.flatnonzero(usable & pack.document_valid)
         self._lookalikes: dict[bool, Lookalikes] = {}
 
@@ -105,7 +97,7 @@ class TextRanking:
         while True:
             kind = rng.random()
             if kind < config.page_share:
-                yield self.page_batch(self._documents(config.pages, rng), rng)
+                yield self.page_batch(self._documents(config.pages, rng, config.alike), rng)
             elif kind < config.page_share + config.name_share:
                 chosen = distinct(
                     rng.choice(self.names, 2 * config.names),
@@ -116,13 +108,15 @@ class TextRanking:
                 yield self.batch(chosen, rng, config.grid_share)
             else:
                 count, tokens = config.sizes[int(rng.integers(len(config.sizes)))]
-                yield self.batch(self._documents(count, rng), rng, config.grid_share, tokens)
+                taught = bool(rng.random() < config.taught_share)
+                documents = self._documents(count, rng, 1.0 if taught else config.alike)
+                yield self.batch(documents, rng, config.grid_share, tokens, taught)
 
-    def _documents(self, count: int, rng: np.random.Generator) -> Ints:
+    def _documents(self, count: int, rng: np.random.Generator, alike: float = 0.0) -> Ints:
         """Documents of different groups; some lie close together in the corpus: same page or topic."""
         pool = self.train[bool(rng.random() < self.config.english)]
         chosen: list[int] = []
-        if rng.random() < self.config.alike:
+        if rng.random() < alike:
             chosen = self._alike(int(rng.choice(pool)), count, rng).tolist()
         groups = set(self.pack.document_group[chosen].tolist())
         attempts = 0
@@ -144,9 +138,9 @@ class TextRanking:
         some of its words, would find, without copies and other versions of any."""
         lookalikes, groups = self._index_of(valid), self.pack.document_group
         body = self.pack.documents[seed]
-        words = self._heading(seed, rng)
+        words = self.asking.heading(seed, rng)
         if not len(words) or rng.random() < self.config.span_share:
-            words = body[slice(*_span(body, self.config.query_tokens, rng))]
+            words = body[slice(*span(body, self.config.query_tokens, rng))]
         found = lookalikes.nearest(words, int(self.pack.document_lang[seed]), 4 * count)
         first, rest = np.split(found, [2 * count])
         chosen = [seed]
@@ -174,15 +168,22 @@ class TextRanking:
         rng: np.random.Generator,
         grids: float,
         tokens: int = 100,
+        taught: bool = False,
     ) -> Batch:
-        """A passage and a query of each of these documents."""
+        """A passage and a query of each of these documents, with the teacher's opinion if `taught`."""
         bodies, queries = [], []
         for index in map(int, documents):
             window = self._window(self.pack.documents[index], tokens, rng)
-            body, query = self._query(index, window, rng)
+            body, query = self.asking.ask(index, window, rng)
+            if rng.random() < self.config.placed:
+                body, query = self.asking.place(index, body, query, rng)
             bodies.append(Body(body, (index,)))
             queries.append((query, index))
-        return self._join(bodies, queries, rng, grids)
+        batch = self._join(bodies, queries, rng, grids)
+        if taught and self.taught:
+            asked = [query for query, _ in queries]
+            batch["taught"] = self.taught.shares([body.tokens for body in bodies], asked)
+        return batch
 
     def page_batch(self, documents: Sequence[int] | Ints, rng: np.random.Generator) -> Batch:
         """Pages that begin at these documents, and queries about passages anywhere on them."""
@@ -194,7 +195,7 @@ class TextRanking:
             bodies.append(body)
             for _ in range(self.config.page_queries):
                 index = body.rows[int(rng.integers(len(body.rows)))]
-                queries.append((self._query(index, self.pack.documents[index], rng)[1], index))
+                queries.append((self.asking.ask(index, self.pack.documents[index], rng)[1], index))
         return self._join(bodies, queries, rng, grids)
 
     def page(self, first: int, limit: int, rng: np.random.Generator) -> Body:
@@ -208,7 +209,7 @@ class TextRanking:
             same = pack.document_lang[index] == pack.document_lang[first]
             if not same or pack.document_valid[index] != pack.document_valid[first]:
                 break
-            heading = self._heading(index, rng) if rng.random() < 0.7 else _EMPTY
+            heading = self.asking.heading(index, rng) if rng.random() < 0.7 else EMPTY
             for part in (heading, pack.documents[index]):
                 if len(part):
                     parts += [part, self._newline]
@@ -220,11 +221,6 @@ class TextRanking:
     @property
     def _newline(self) -> Ints:
         return np.array([self.special.blank])
-
-    def _heading(self, index: int, rng: np.random.Generator) -> Ints:
-        titles = self.queries_by_group.get(int(self.pack.document_group[index]), _EMPTY)
-        same = titles[self.pack.query_lang[titles] == self.pack.document_lang[index]]
-        return self.pack.queries[int(rng.choice(same))] if len(same) else _EMPTY
 
     def _join(
         self,
@@ -265,66 +261,30 @@ class TextRanking:
         start = int(rng.integers(len(body) - limit + 1)) if inside else 0
         return body[start : start + limit]
 
-    def _query(self, index: int, body: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """The body, perhaps less the words that the query takes from it, and the query."""
-        body, query = self._words(index, body, rng)
-        if self.lexicon and rng.random() < self.config.swapped:
-            query = self.lexicon.swap(query, rng.uniform(0.3, 1.0), rng)
-        if rng.random() < self.config.question_share:
-            query = self._question(query, index, rng)
-        return body, query[: self.config.query_tokens]
-
-    def _words(self, index: int, body: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        group = int(self.pack.document_group[index])
-        titles = self.queries_by_group.get(group, _EMPTY)
-        other = self._other_language(index, rng)
-        if len(titles) and rng.random() > self.config.span_share:
-            lang = self.pack.document_lang[index if other is None else other]
-            same = titles[self.pack.query_lang[titles] == lang]
-            return body, self.pack.queries[int(rng.choice(same if len(same) else titles))]
-        source = body if other is None else self.pack.documents[other]
-        start, stop = _span(source, self.config.query_tokens, rng)
-        query = source[start:stop]
-        if other is None and rng.random() < 0.3 and len(body) > 3 * len(query):
-            body = np.concatenate(
-                (body[:start], body[stop:])
-            )  # the words must not stand there as such
-        elif rng.random() < 0.7:
-            query = _thin(query, rng)
-        return body, query
-
-    def _question(self, query: Ints, index: int, rng: np.random.Generator) -> Ints:
-        """The query between the words of a question, in the document's language or English."""
-        pack = self.pack
-        own = np.flatnonzero(pack.question_lang == pack.document_lang[index])
-        english = np.flatnonzero(pack.question_lang == pack.langs.index("en"))
-        before = pack.questions[int(rng.choice(own if len(own) else english))]
-        room = self.config.query_tokens - len(before) - 1
-        return np.concatenate((before, query[: max(room, 4)], pack.question_mark))
-
-    def _other_language(self, index: int, rng: np.random.Generator) -> int | None:
-        if rng.random() >= self.config.cross_lingual * (2 if self.is_name[index] else 1):
-            return None
-        versions = self.by_group[int(self.pack.document_group[index])]
-        others = versions[self.pack.document_lang[versions] != self.pack.document_lang[index]]
-        return int(rng.choice(others)) if len(others) else None
-
     # Loss
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Softmax cross-entropy over documents for each query and over queries for each document,
-        and a pointwise binary cross-entropy on sigmoid(logit - bias)."""
+        and a pointwise binary cross-entropy on sigmoid(logit - bias). Half of the first is against
+        the teacher's shares where there are any."""
         assert isinstance(model, RerankerModel)
         logits = self.logits(model, batch).float()  # (documents, queries)
         labels = batch["labels"].float()
-        rows = _contrast(logits, labels)
-        columns = _contrast(logits.T, labels.T)
+        over_documents = _contrast(logits, labels)
+        over_queries = _contrast(logits.T, labels.T)
+        if "taught" in batch:
+            opinion = -(batch["taught"] * logits.log_softmax(dim=0)).sum(dim=0).mean()
+            over_documents = (over_documents + opinion) / 2
         odds = logits - model.config.logit_bias
         weight = torch.where(labels > 0, logits.shape[0] / 2.0, 1.0)
         point = F.binary_cross_entropy_with_logits(odds, labels, weight)
         right = (logits.argmax(dim=0) == labels.argmax(dim=0)).float().mean()
-        figures = {"columns": columns.item(), "point": point.item(), "top1": right.item()}
-        return columns + 0.5 * rows + 0.3 * point, figures
+        figures = {
+            "documents": over_documents.item(),
+            "point": point.item(),
+            "top1": right.item(),
+        }
+        return over_documents + 0.5 * over_queries + 0.3 * point, figures
 
     def logits(self, model: RerankerModel, batch: Batch) -> Tensor:
         """(documents, queries) from one pass: each prefix once, all queries over it."""
@@ -334,16 +294,23 @@ class TextRanking:
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """nDCG@10 of held-out documents among 20, met as text and as grids; as text among 20 that
-        share words with one of them; and as text asked for in other languages."""
+        share words with one of them; as text asked for in other languages; and where one word of it,
+        the name of a place, is asked for in another language."""
         assert isinstance(model, RerankerModel)
         device = next(model.parameters()).device
         figures = {}
-        config = replace(self.config, swapped=0.0)
-        for name, grids in (("text", 0.0), ("grid", 1.0), ("alike", 0.0), ("cross", 0.0)):
+        plain = replace(self.config, swapped=0.0, placed=0.0)
+        for name, grids, config in (
+            ("text", 0.0, plain),
+            ("grid", 1.0, plain),
+            ("alike", 0.0, plain),
+            ("cross", 0.0, replace(plain, cross_lingual=1.0)),
+            ("place", 0.0, replace(plain, placed=1.0, alone=1.0)),
+        ):
             rng = np.random.default_rng(1)
-            cross = 1.0 if name == "cross" else config.cross_lingual
             held_out = copy(self)
-            held_out.config = replace(config, cross_lingual=cross)
+            held_out.config = config
+            held_out.asking = self.asking.under(held_out.config)
             gains = []
             for _ in range(4):
                 documents = distinct(self.valid, self.pack.document_group, 20, rng)
@@ -356,36 +323,11 @@ class TextRanking:
         return figures
 
 
-_EMPTY = np.empty(0, np.int64)
-
-
-def _index(groups: NDArray[np.int32]) -> dict[int, Ints]:
-    order = np.argsort(groups, kind="stable")
-    cuts = np.flatnonzero(np.diff(groups[order])) + 1
-    return {int(groups[rows[0]]): rows for rows in np.split(order, cuts) if len(rows)}
-
-
 def distinct(pool: Ints, group: NDArray[np.int32], count: int, rng: np.random.Generator) -> Ints:
     """`count` members of the pool, no two of one group."""
     shuffled = rng.permutation(pool)
     _, first = np.unique(group[shuffled], return_index=True)
     return shuffled[np.sort(first)[:count]]
-
-
-def _span(source: Ints, limit: int, rng: np.random.Generator) -> tuple[int, int]:
-    size = int(rng.integers(4, min(limit, max(6, len(source) // 3)) + 1))
-    start = int(rng.integers(max(1, len(source) - size + 1)))
-    return start, start + size
-
-
-def _thin(query: Ints, rng: np.random.Generator) -> Ints:
-    """Some tokens dropped, and now and then two halves swapped, as people recall a passage."""
-    kept = query[rng.random(len(query)) > rng.uniform(0, 0.5)]
-    kept = kept if len(kept) >= 2 else query
-    if len(kept) > 1 and rng.random() < 0.3:
-        cut = int(rng.integers(1, len(kept)))
-        kept = np.concatenate((kept[cut:], kept[:cut]))
-    return kept
 
 
 def _contrast(logits: Tensor, labels: Tensor) -> Tensor:

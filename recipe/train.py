@@ -15,6 +15,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
+from recipe.distil import Taught
 from recipe.layout import Special
 from recipe.lexicon import Lexicon
 from recipe.pack import TextPack
@@ -113,18 +114,23 @@ def make_task(
     special = Special(ids.vision_start_token_id, ids.vision_end_token_id, blank)
     if stage["task"] == "ranking":
         ranking = RankingConfig(**options)
-        lexicon = _lexicon(pack, tokenizer, ranking)
-        return TextRanking(pack, ranking, special, ids.score_token_id, lexicon)
+        lexicon, taught = _lexicon(pack, tokenizer, ranking), _taught(tokenizer, ranking)
+        return TextRanking(pack, ranking, special, ids.score_token_id, lexicon, taught)
     if stage["task"] == "pages":
         pages = PageConfig(**options)
         things = _pictures(data, pages.thing_share)
-        lexicon = _lexicon(pack, tokenizer, pages)
-        return PageRanking(pack, tokenizer, pages, special, ids.score_token_id, things, lexicon)
+        lexicon, taught = _lexicon(pack, tokenizer, pages), _taught(tokenizer, pages)
+        score = ids.score_token_id
+        return PageRanking(pack, tokenizer, pages, special, score, things, lexicon, taught)
     raise SystemExit(f"task {stage['task']!r} is not one of: reading, ranking, pages")
 
 
 def _lexicon(pack: TextPack, tokenizer: Tokenizer, config: RankingConfig) -> Lexicon | None:
     return Lexicon(pack.vectors, tokenizer) if config.swapped else None
+
+
+def _taught(tokenizer: Tokenizer, config: RankingConfig) -> Taught | None:
+    return Taught(tokenizer) if config.taught_share else None
 
 
 def _pictures(data: Path, share: float) -> PicturePack | None:

@@ -177,6 +177,10 @@ def _texts(rows: list[list[int]], size: int) -> TextPack:
         questions=Ragged.of([]),
         question_lang=np.empty(0, np.int16),
         question_mark=none,
+        places=Ragged.of([]),
+        place_group=np.empty(0, np.int32),
+        place_lang=np.empty(0, np.int16),
+        place_valid=np.empty(0, bool),
         langs=("en",),
         sources=("cldr",),
         head=none,
@@ -192,7 +196,7 @@ def test_a_step_of_lookalikes_holds_each_group_once(
     ranking = TextRanking(pack, RankingConfig(alike=1.0), special, config.score_token_id)
     rng = np.random.default_rng(0)
     for _ in range(20):
-        chosen = ranking._documents(4, rng)
+        chosen = ranking._documents(4, rng, alike=1.0)
         groups = pack.document_group[chosen]
         assert len(set(groups.tolist())) == 4
         assert not pack.document_valid[chosen].any()
