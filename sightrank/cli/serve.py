@@ -33,6 +33,7 @@ class Request:
     allow: tuple[str, ...]
     data: Path | None
     playground: bool = True
+    passes: int | None = None
 
 
 @options.model_options
@@ -68,6 +69,15 @@ def serve(
     deadline: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.1, help="A request is answered within.")
     ] = 60.0,
+    passes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Passes of the model at once, each with its part of the processor's threads."
+            " Default: one a thread on a CPU, 4 at most; 1 on a GPU.",
+        ),
+    ] = None,
     fetch: Annotated[
         bool, typer.Option("--fetch/--no-fetch", help="Fetch images and PDFs by web address.")
     ] = True,
@@ -112,6 +122,7 @@ def serve(
         tuple(allow or ()),
         data,
         playground,
+        passes,
     )
     run(request, model)
 
@@ -140,6 +151,7 @@ def run(request: Request, model: options.ModelOptions) -> None:
         max_body=options.parse_bytes(request.max_body),
         queue=request.queue,
         deadline=request.deadline,
+        passes=request.passes,
         data=request.data,
         playground=request.playground,
         fetch=FetchLimits(

@@ -98,6 +98,8 @@ class Service:
             lambda: reranker.engine.limits.batch_tokens,
             limits.waiting_bytes,
             metrics,
+            settings.passes or reranker.threads.passes,
+            reranker.threads.share,
         )
         self.places = Places(settings.queue)
         self.drawing = asyncio.Lock()  # large images: one at a time is taken apart for answers
