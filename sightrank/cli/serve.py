@@ -34,6 +34,7 @@ class Request:
     data: Path | None
     playground: bool = True
     passes: int | None = None
+    also: tuple[str, ...] = ()
 
 
 @options.model_options
@@ -43,6 +44,14 @@ def serve(
         int, typer.Option(metavar="N", min=0, max=65535, help="0: any that is free.")
     ] = 8080,
     model: options.ModelOptions = options.NANO,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A model beside the first, which requests choose by name; may be given several"
+            " times. All share the memory evenly, and the other options hold for each.",
+        ),
+    ] = None,
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Answer without keys: for your own machine.")
     ] = False,
@@ -105,6 +114,7 @@ def serve(
     sightrank serve --host 0.0.0.0 --database postgresql://db.internal/sightrank
     sightrank serve --no-auth --port 9000 --no-fetch
     sightrank serve --no-auth --model jinaai/jina-reranker-m0 --data indexes/
+    sightrank serve --no-auth --also runs/tuned
 
     Ctrl-C or SIGTERM: what was accepted is finished, then the server ends. The
     log goes to stderr, a line of JSON a request.
@@ -123,6 +133,7 @@ def serve(
         data,
         playground,
         passes,
+        tuple(also or ()),
     )
     run(request, model)
 
@@ -170,7 +181,9 @@ def run(request: Request, model: options.ModelOptions) -> None:
         model = replace(model, model=str(platform.model))
     access = make_access(request)
     routers = [] if platform is None else [mounted(platform)]
-    app = create_app(model.load(limits), access, settings, routers=routers)
+    chosen = [model, *(replace(model, model=name) for name in request.also)]
+    first, *others = (each.load(limits, len(chosen)) for each in chosen)
+    app = create_app(first, access, settings, also=others, routers=routers)
     log_to_stderr()
     listening = config(app, settings, host=request.host, port=request.port)
     uvicorn.Server(listening).run()
