@@ -4,12 +4,14 @@ python benchmarks/serve.py
 python benchmarks/serve.py --seconds 10 --long 20 --peers
 python benchmarks/serve.py --infinity VENV/bin/infinity_emb
 python benchmarks/serve.py --threads 2 --long 0 --infinity VENV/bin/infinity_emb
+python benchmarks/serve.py --threads 2 --passes 1 --long 0 --peers
 
 Every server runs in a process of its own and gets the same requests: a query and four passages, of
 which no other request has the same. First each server in turn with one client and with many, then
 ours with 200 clients for three minutes (`--long 0`: not at all). `--threads 2` gives every server's
-model two cores, so that `share_of_machine` can say how full a machine of two is. Prints one JSON
-object as its last line: times, processor time, memory, and the tokens that answers reported beside
+model two cores, so that `share_of_machine` can say how full a machine of two is; `--passes 1` is
+ours without passes beside each other. Prints one JSON object as its last line: times, processor
+time, the share of time in which our model ran, memory, and the tokens that answers reported beside
 those in the accounts' database.
 """
 
@@ -48,6 +50,7 @@ def main() -> None:
             "benchmark": "serve",
             "machine": machine.describe(),
             "threads_of_each_server": options.threads,
+            "passes_at_once": options.passes or "as `sightrank serve` chooses",
             "load_average_at_the_start": list(os.getloadavg()),
             "documents_a_request": options.documents,
             "servers": {},
@@ -77,6 +80,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=20.0, help="Of each short part.")
     parser.add_argument("--threads", type=int, default=1, help="Of each server's model.")
+    parser.add_argument(
+        "--passes", type=int, help="Of our model at once. Default: as `sightrank serve` chooses."
+    )
     parser.add_argument("--many", type=int, default=200, help="Clients of the long part.")
     parser.add_argument(
         "--long", type=float, default=180.0, help="Seconds of the long part, 0: none."
@@ -114,6 +120,8 @@ def ours(folder: Path, options: argparse.Namespace) -> Iterator[tuple[Process, l
     arguments += ["--memory", options.memory, "--device", "cpu", "--port", "{port}"]
     if options.model:
         arguments += ["--model", options.model]
+    if options.passes:
+        arguments += ["--passes", str(options.passes)]
     with run(
         arguments,
         ready="/ready",

@@ -110,7 +110,7 @@ def _memory(samples: list[tuple[float, int]]) -> dict[str, Any]:
 def _by_thread(server: Process, before: dict[int, float], took: float) -> dict[str, Any]:
     """Shares of a core: the event loop's thread, the busiest of the others, and all others.
 
-    The busiest is the model's own, and the next ones help it where it has several.
+    The busiest ones run passes of the model, or help one that has several threads.
     """
     now = server.seconds_by_thread()
     shares = {thread: (now[thread] - before.get(thread, 0.0)) / took for thread in now}

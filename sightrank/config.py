@@ -306,6 +306,8 @@ class EngineConfig:
     host_bytes: int | None = None
     """Beside a GPU, the machine's memory for those that the GPU has no room for. None: a quarter of
     what is free. On a CPU it means nothing."""
+    models: int = 1
+    """Models in this process, this one among them, that share memory_bytes, or what is free, evenly."""
 
     def __post_init__(self) -> None:
         least = {"memory_bytes": 1, "batch_tokens": 1, "cache_bytes": 0, "host_bytes": 0}
@@ -313,3 +315,5 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < low):
                 raise OptionError(f"{name} is {value!r}.", f"It must be at least {low}, or None.")
+        if type(self.models) is not int or self.models < 1:
+            raise OptionError(f"models is {self.models!r}.", "It must be at least 1.")

@@ -29,6 +29,7 @@ from sightrank.engine.memory import Expected, expect
 from sightrank.engine.precision import Precision, Shape
 from sightrank.engine.reading import Reader, score_all
 from sightrank.engine.runner import Runner
+from sightrank.engine.threads import Threads
 from sightrank.errors import OptionError
 from sightrank.inputs.load import FileLimits
 from sightrank.inputs.pairs import released_pairs
@@ -60,7 +61,7 @@ class Reranker:
         self.device, self.dtype = device, checkpoint.model.dtype
         self.numbers = _numbers(checkpoint.model)
         self.encoder = Encoder.from_folder(checkpoint.folder, self.config, inputs, limits)
-        self.runner = Runner(checkpoint.model, device)
+        self.runner, self.threads = Runner(checkpoint.model, device), Threads(device)
         self.engine = Engine(self.runner, engine or EngineConfig(), self._settings())
 
     @classmethod
@@ -186,7 +187,8 @@ class Reranker:
     def score_prepared(self, requests: Sequence[tuple[Prepared, int, int]]) -> list[list[float]]:
         """Logits of documents `start` to before `stop` of each (request, start, stop), run together.
 
-        They are those of `rank`. NaN stands for a document whose entry in an index is lost.
+        They are those of `rank`; several threads may ask for some at once. NaN stands for a
+        document whose entry in an index is lost.
         """
         return score_slices(self.engine, [Slice(*request) for request in requests])
 

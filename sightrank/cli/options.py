@@ -95,15 +95,18 @@ class ModelOptions:
         ),
     ] = None
 
-    def load(self, files: FileLimits | None = None) -> Reranker:
-        """`files`: what is read at most. Raises OptionError, CheckpointError, OutOfMemoryError."""
+    def load(self, files: FileLimits | None = None, models: int = 1) -> Reranker:
+        """`files`: what is read at most; `models`: how many share the memory.
+
+        Raises OptionError, CheckpointError, OutOfMemoryError.
+        """
         from sightrank.config import EngineConfig, InputConfig
         from sightrank.reranker import Reranker
 
         given = {"max_pixels": self.max_pixels, "max_length": self.max_length}
         limits = {name: value for name, value in given.items() if value is not None}
         engine = EngineConfig(
-            memory_bytes=None if self.memory is None else parse_bytes(self.memory)
+            memory_bytes=None if self.memory is None else parse_bytes(self.memory), models=models
         )
         return Reranker.from_pretrained(
             self.model,

@@ -33,6 +33,8 @@ class Request:
     allow: tuple[str, ...]
     data: Path | None
     playground: bool = True
+    passes: int | None = None
+    also: tuple[str, ...] = ()
 
 
 @options.model_options
@@ -42,6 +44,14 @@ def serve(
         int, typer.Option(metavar="N", min=0, max=65535, help="0: any that is free.")
     ] = 8080,
     model: options.ModelOptions = options.NANO,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A model beside the first, which requests choose by name; may be given several"
+            " times. All share the memory evenly, and the other options hold for each.",
+        ),
+    ] = None,
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Answer without keys: for your own machine.")
     ] = False,
@@ -68,6 +78,15 @@ def serve(
     deadline: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.1, help="A request is answered within.")
     ] = 60.0,
+    passes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Passes of the model at once, each with its part of the processor's threads."
+            " Default: one a thread on a CPU, 4 at most; 1 on a GPU.",
+        ),
+    ] = None,
     fetch: Annotated[
         bool, typer.Option("--fetch/--no-fetch", help="Fetch images and PDFs by web address.")
     ] = True,
@@ -95,6 +114,7 @@ def serve(
     sightrank serve --host 0.0.0.0 --database postgresql://db.internal/sightrank
     sightrank serve --no-auth --port 9000 --no-fetch
     sightrank serve --no-auth --model jinaai/jina-reranker-m0 --data indexes/
+    sightrank serve --no-auth --also runs/tuned
 
     Ctrl-C or SIGTERM: what was accepted is finished, then the server ends. The
     log goes to stderr, a line of JSON a request.
@@ -112,6 +132,8 @@ def serve(
         tuple(allow or ()),
         data,
         playground,
+        passes,
+        tuple(also or ()),
     )
     run(request, model)
 
@@ -140,6 +162,7 @@ def run(request: Request, model: options.ModelOptions) -> None:
         max_body=options.parse_bytes(request.max_body),
         queue=request.queue,
         deadline=request.deadline,
+        passes=request.passes,
         data=request.data,
         playground=request.playground,
         fetch=FetchLimits(
@@ -158,7 +181,9 @@ def run(request: Request, model: options.ModelOptions) -> None:
         model = replace(model, model=str(platform.model))
     access = make_access(request)
     routers = [] if platform is None else [mounted(platform)]
-    app = create_app(model.load(limits), access, settings, routers=routers)
+    chosen = [model, *(replace(model, model=name) for name in request.also)]
+    first, *others = (each.load(limits, len(chosen)) for each in chosen)
+    app = create_app(first, access, settings, also=others, routers=routers)
     log_to_stderr()
     listening = config(app, settings, host=request.host, port=request.port)
     uvicorn.Server(listening).run()

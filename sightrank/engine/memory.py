@@ -62,13 +62,14 @@ def limits(config: EngineConfig, model: RerankerModel, device: torch.device) -> 
     """
     fixed = RUNTIME_BYTES + sum(tensor.nbytes for tensor in model.state_dict().values())
     if config.memory_bytes is None:
-        room = available_bytes(device) // 2
+        room = available_bytes(device) // 2 // config.models
     else:
-        room = config.memory_bytes - fixed
+        room = config.memory_bytes // config.models - fixed
         if room < 0:
             raise OutOfMemoryError(
-                f"memory_bytes is {config.memory_bytes:,}, the model and what runs it take"
-                f" {fixed:,}.",
+                f"memory_bytes is {config.memory_bytes:,}"
+                + (f" for {config.models} models" if config.models > 1 else "")
+                + f", the model and what runs it take {fixed:,}.",
                 "Allow more, or load the model in bfloat16 or, on a CPU, in int8.",
             )
     each = token_bytes(model.config, model.dtype)
@@ -88,7 +89,7 @@ def _host_bytes(config: EngineConfig, device: torch.device) -> int:
         return 0
     if config.host_bytes is not None:
         return config.host_bytes
-    return available_bytes(torch.device("cpu")) // 4
+    return available_bytes(torch.device("cpu")) // 4 // config.models
 
 
 def token_bytes(config: ModelConfig, dtype: torch.dtype) -> int:

@@ -33,16 +33,19 @@ def create_app(
     access: Access,
     settings: Settings | None = None,
     *,
+    also: Sequence[Reranker] = (),
     fetcher: Fetcher | None = None,
     routers: Sequence[APIRouter] = (),
 ) -> ASGIApp:
-    """A server of one model. `routers` are more routes, such as a marketplace's.
+    """A server of a model, and of others beside it which requests choose by name.
 
-    Its lifespan starts the worker, and on the way out finishes what was accepted.
+    `routers` are more routes, such as a marketplace's. Its lifespan starts the workers, and on the
+    way out finishes what was accepted. Raises OptionError for two models of one name.
     """
     settings = settings or Settings()
     metrics = Metrics()
-    service = Service(reranker, access, settings, fetcher or Fetcher(settings.fetch), metrics)
+    fetcher = fetcher or Fetcher(settings.fetch)
+    service = Service([reranker, *also], access, settings, fetcher, metrics)
     app = FastAPI(
         title="Sightrank",
         version=VERSION,
@@ -73,7 +76,7 @@ def create_app(
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    service.worker.start()
+    service.models.start()
     try:
         yield
     finally:

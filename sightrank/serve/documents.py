@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sightrank.errors import UnsupportedInputError
+from sightrank.errors import OptionError, UnsupportedInputError
 from sightrank.inputs.decode import decode_base64
 from sightrank.inputs.files import naming
 from sightrank.serve.dialects import Ascii
+from sightrank.serve.held import Held
 from sightrank.serve.items import items, pieces
 from sightrank.serve.replies import FAILURES, Usage
 from sightrank.serve.routing import AdmittedRoute, gone, service_of, ticket_of
@@ -80,7 +81,7 @@ async def put(request: Request, body: DocumentsRequest) -> Response:
     in time, and are charged as any.
     """
     service = service_of(request)
-    limits = service.reranker.encoder.limits
+    limits = service.models.first.reranker.encoder.limits
     _, made = await items(
         pieces("-"), [pieces(each) for each in body.documents], service.fetcher, limits
     )
@@ -129,7 +130,7 @@ async def list_documents(
         owner = ticket_of(request).caller.key_id
         names = [{"index": name} for name in shelves(_data(request), owner)]
         return Ascii({"object": "list", "data": names})
-    shelf, reranker = shelf_of(request, index), service_of(request).reranker
+    shelf, reranker = shelf_of(request, index), service_of(request).models.first.reranker
 
     def look() -> list[Kept]:
         shelf.open(reranker)
@@ -142,7 +143,7 @@ async def list_documents(
 async def delete_index(request: Request, index: str) -> Response:
     """Forget an index."""
     shelf = shelf_of(request, index)
-    reranker = service_of(request).reranker
+    reranker = service_of(request).models.first.reranker
     await _run(request, lambda: shelf.delete_all(reranker))
     return Ascii({"object": "index.deleted", "index": index})
 
@@ -151,19 +152,19 @@ async def delete_index(request: Request, index: str) -> Response:
 async def delete_document(request: Request, index: str, id: str) -> Response:
     """Forget a document; a PDF with all its pages."""
     shelf = shelf_of(request, index)
-    reranker = service_of(request).reranker
+    reranker = service_of(request).models.first.reranker
     await _run(request, lambda: shelf.delete(reranker, id))
     return Ascii({"object": "document.deleted", "index": index, "id": id})
 
 
 async def _put(request: Request, name: str, given: Sequence[Given]) -> Response:
     service, ticket = service_of(request), ticket_of(request)
-    shelf = shelf_of(request, name)
+    shelf, held = shelf_of(request, name), service.models.first
     ticket.num_documents = len(given)
 
     async def work() -> Any:
         kept, tokens = await service.computed(
-            ticket, lambda: shelf.put(service.reranker, given), lambda result: result[1]
+            ticket, held, lambda: shelf.put(held.reranker, given), lambda result: result[1]
         )
         return kept, tokens
 
@@ -175,7 +176,7 @@ async def _run(request: Request, call: Callable[[], _Result]) -> _Result:
     service, ticket = service_of(request), ticket_of(request)
 
     async def work() -> _Result:
-        return await service.computed(ticket, call, lambda _: 0)
+        return await service.computed(ticket, service.models.first, call, lambda _: 0)
 
     return await service.within(ticket, work, gone(request))
 
@@ -205,6 +206,18 @@ def shelf_of(request: Request, name: str) -> Shelf:
     """The caller's own of that name. Raises NoShelvesError, OptionError."""
     owner = ticket_of(request).caller.key_id
     return Shelf.of(_data(request), owner, name, service_of(request).opened)
+
+
+def chosen(request: Request, model: str | None, index: str | None) -> Held:
+    """The model that is asked for. Raises UnknownModelError, OptionError."""
+    models = service_of(request).models
+    held = models.named(model)
+    if index is not None and held is not models.first:
+        raise OptionError(
+            f"Indexes of this server belong to {models.first.name}, and model is {held.name}.",
+            "Leave model out, or send the documents along.",
+        )
+    return held
 
 
 def _data(request: Request) -> Path:

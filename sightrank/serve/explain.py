@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from sightrank.errors import OptionError
 from sightrank.serve.dialects import Ascii
-from sightrank.serve.documents import RESPONSES, Id, IndexName, shelf_of
+from sightrank.serve.documents import RESPONSES, Id, IndexName, chosen, shelf_of
 from sightrank.serve.items import items, pieces, query_pieces
 from sightrank.serve.pictures import Longest, data_uri
 from sightrank.serve.rank import MaxPixels, MaxTokens
 from sightrank.serve.replies import Usage
 from sightrank.serve.routing import AdmittedRoute, gone, service_of, ticket_of
-from sightrank.serve.schemas import OneItem
+from sightrank.serve.schemas import Model, OneItem
 
 if TYPE_CHECKING:
     from sightrank.analysis.explanation import Explanation
@@ -37,6 +37,7 @@ class ExplainRequest(BaseModel):
         }
     )
 
+    model: Model | None = Field(None, description="One of /v1/models; without it the first.")
     query: OneItem
     document: OneItem | None = Field(None, description="Pages of a PDF are read as one document.")
     index: IndexName | None = None
@@ -70,8 +71,8 @@ class ExplainReply(BaseModel):
 async def explain(request: Request, body: ExplainRequest) -> Response:
     """Say which words or patches of a document made its score. The pair's tokens are charged."""
     _check(body)
-    service, ticket = service_of(request), ticket_of(request)
-    reranker = service.reranker
+    held = chosen(request, body.model, body.index)
+    service, ticket, reranker = service_of(request), ticket_of(request), held.reranker
     ticket.num_documents = 1
 
     async def work() -> tuple[Explanation, dict[str, Any]]:
@@ -85,12 +86,12 @@ async def explain(request: Request, body: ExplainRequest) -> Response:
                 return _kept(request, body, asked)
             return _lowered(reranker, body).explain(asked, made[0], body.method)
 
-        found = await service.computed(ticket, run, lambda result: result.num_tokens)
+        found = await service.computed(ticket, held, run, lambda result: result.num_tokens)
         async with service.drawing:
             return found, await asyncio.to_thread(_shown, found, body)
 
     found, shown = await service.within(ticket, work, gone(request))
-    own = {"object": "explanation", "model": service.own_name}
+    own = {"object": "explanation", "model": held.name}
     return Ascii({**own, **shown, "usage": {"total_tokens": found.num_tokens}})
 
 
@@ -109,7 +110,7 @@ def _check(body: ExplainRequest) -> None:
 
 def _kept(request: Request, body: ExplainRequest, asked: Query) -> Explanation:
     """Of a document that is here: what the index keeps of it is not run again."""
-    reranker = service_of(request).reranker
+    reranker = service_of(request).models.first.reranker
     shelf, id = shelf_of(request, body.index or ""), body.id or ""
     with shelf.untold([id]):
         document: Document = shelf.document(reranker, id)

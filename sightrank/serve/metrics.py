@@ -37,7 +37,9 @@ class Metrics:
             registry=own,
             buckets=(1, 2, 4, 8, 16, 32, 64, 128),
         )
-        self.computing = Counter("sightrank_model_seconds", "Time in the model", registry=own)
+        self.computing = Counter(
+            "sightrank_model_seconds", "Time in which the model ran", registry=own
+        )
         self._finished: deque[float] = deque(maxlen=_REMEMBERED)
         self._taken: Callable[[], int] = lambda: 0
 

@@ -23,7 +23,7 @@ def mounted(platform: Platform) -> APIRouter:
 async def rank_body(body: dict[str, Any], request: Request) -> dict[str, Any]:
     """Rank a body of /v1/rerank, admitted and charged by an id of its own. Raises SightrankError."""
     service = service_of(request)
-    asked = _checked({"model": service.own_name, **body})
+    asked = _checked({"model": service.models.first.name, **body})
     ticket = await service.admit(uuid.uuid4().hex, request.headers.get("authorization"))
     request.scope["sightrank.ticket"] = ticket
     try:

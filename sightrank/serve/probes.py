@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from sightrank._version import VERSION
 from sightrank.serve.dialects import Ascii
+from sightrank.serve.held import Held
 from sightrank.serve.routing import AdmittedRoute, service_of
 
 router = APIRouter(tags=["server"])
@@ -44,32 +45,31 @@ async def metrics(request: Request) -> Response:
 
 @models_router.get("/v1/models")
 async def models(request: Request) -> dict[str, Any]:
-    """The model, under each name it answers to."""
-    service = service_of(request)
-    reranker = service.reranker
+    """The models, each under all names it answers to."""
+    models, started = service_of(request).models, request.app.state.started
+    data = [_told(held, name, started) for held in models for name in models.names(held)]
+    return {"object": "list", "data": data}
+
+
+def _told(held: Held, name: str, started: int) -> dict[str, Any]:
+    reranker = held.reranker
     return {
-        "object": "list",
-        "data": [
-            {
-                "id": name,
-                "object": "model",
-                "owned_by": "sightrank",
-                "name": service.own_name,
-                "hugging_face_id": reranker.name if _is_hub_id(reranker.name) else "",
-                "created": request.app.state.started,
-                "description": f"{service.own_name}, a reranker for texts and images",
-                "input_modalities": ["text", "image"],
-                "output_modalities": ["score"],
-                "quantization": str(reranker.dtype).rpartition(".")[2],
-                "context_length": reranker.encoder.config.max_length,
-                "max_output_length": 1,
-                "pricing": dict.fromkeys(_PRICES, "0"),
-                "supported_sampling_parameters": [],
-                "supported_features": ["rerank"],
-                "datacenters": [],
-            }
-            for name in service.model_names
-        ],
+        "id": name,
+        "object": "model",
+        "owned_by": "sightrank",
+        "name": held.name,
+        "hugging_face_id": reranker.name if _is_hub_id(reranker.name) else "",
+        "created": started,
+        "description": f"{held.name}, a reranker for texts and images",
+        "input_modalities": ["text", "image"],
+        "output_modalities": ["score"],
+        "quantization": str(reranker.dtype).rpartition(".")[2],
+        "context_length": reranker.encoder.config.max_length,
+        "max_output_length": 1,
+        "pricing": dict.fromkeys(_PRICES, "0"),
+        "supported_sampling_parameters": [],
+        "supported_features": ["rerank"],
+        "datacenters": [],
     }
 
 
@@ -87,8 +87,8 @@ def _state(request: Request) -> Response:
         {
             "status": "ok" if ready else "stopping",
             "ready": ready,
-            "model": service.own_name,
-            "device": str(service.reranker.device),
+            "model": service.models.first.name,
+            "device": str(service.models.first.reranker.device),
             "multimodal": True,
             "version": VERSION,
             "seconds_up": round(time.time() - request.app.state.started),

@@ -15,14 +15,15 @@ from starlette.responses import Response
 from sightrank.errors import OptionError, TooLargeError, UnsupportedInputError
 from sightrank.inputs.files import FileLimits, naming
 from sightrank.inputs.pdf import page_numbers
+from sightrank.serve.asks import Scored
 from sightrank.serve.dialects import Ascii
-from sightrank.serve.documents import RESPONSES, Id, IndexName, shelf_of
+from sightrank.serve.documents import RESPONSES, Id, IndexName, chosen, shelf_of
+from sightrank.serve.held import Held
 from sightrank.serve.items import items, pieces, query_pieces
 from sightrank.serve.pictures import Longest, thumbnail
 from sightrank.serve.replies import Usage
 from sightrank.serve.routing import AdmittedRoute, gone, service_of, ticket_of
-from sightrank.serve.schemas import Item, OneItem, TopN
-from sightrank.serve.service import Scored
+from sightrank.serve.schemas import Item, Model, OneItem, TopN
 from sightrank.types import Document, Pdf
 
 MOST_PAGES = 100
@@ -55,6 +56,7 @@ class RankRequest(BaseModel):
         }
     )
 
+    model: Model | None = Field(None, description="One of /v1/models; without it the first.")
     query: OneItem
     index: IndexName | None = None
     documents: list[str | InlineDocument] | None = Field(None, min_length=1, max_length=1000)
@@ -108,16 +110,17 @@ async def rank(request: Request, body: RankRequest) -> Response:
     Pages of a PDF are documents of their own: ID#page=1 and so on.
     """
     _check(body)
+    held = chosen(request, body.model, body.index)
     service, ticket = service_of(request), ticket_of(request)
 
     async def work() -> tuple[Scored, list[dict[str, Any]]]:
         if body.documents is None:
-            return await _indexed(request, body)
-        return await _inline(request, body, body.documents)
+            return await _indexed(request, body, held)
+        return await _inline(request, body, held, body.documents)
 
     found, results = await service.within(ticket, work, gone(request))
     ticket.num_documents = len(found.logits)
-    own = {"object": "list", "model": service.own_name}
+    own = {"object": "list", "model": held.name}
     if body.index is not None:
         own["index"] = body.index
     return Ascii({**own, "results": results, "usage": {"total_tokens": found.num_tokens}})
@@ -135,13 +138,17 @@ def _check(body: RankRequest) -> None:
         )
 
 
-async def _indexed(request: Request, body: RankRequest) -> tuple[Scored, list[dict[str, Any]]]:
-    service, reranker = service_of(request), service_of(request).reranker
+async def _indexed(
+    request: Request, body: RankRequest, held: Held
+) -> tuple[Scored, list[dict[str, Any]]]:
+    service, reranker = service_of(request), held.reranker
     shelf = shelf_of(request, body.index or "")
     asked, _ = await items(query_pieces(body.query), [], service.fetcher, reranker.encoder.limits)
-    found = (
-        await service.scored(ticket_of(request), lambda: [shelf.prepare(reranker, asked, body.ids)])
-    )[0]
+
+    def read() -> list[Any]:
+        return [shelf.prepare(reranker, asked, body.ids)]
+
+    found = (await service.scored(ticket_of(request), held, read))[0]
 
     def candidate(place: int) -> Candidate:
         name = found.names[place] or ""
@@ -156,9 +163,9 @@ async def _indexed(request: Request, body: RankRequest) -> tuple[Scored, list[di
 
 
 async def _inline(
-    request: Request, body: RankRequest, given: Sequence[str | InlineDocument]
+    request: Request, body: RankRequest, held: Held, given: Sequence[str | InlineDocument]
 ) -> tuple[Scored, list[dict[str, Any]]]:
-    service, reranker = service_of(request), service_of(request).reranker
+    service, reranker = service_of(request), held.reranker
     limits = reranker.encoder.limits
     asked, documents = await items(
         query_pieces(body.query), [pieces(each) for each in given], service.fetcher, limits
@@ -175,7 +182,7 @@ async def _inline(
         )
         return [prepared]
 
-    found = (await service.scored(ticket_of(request), read))[0]
+    found = (await service.scored(ticket_of(request), held, read))[0]
     best = {place: candidates[place] for place in found.best(body.top_n)}
     return found, await _results(request, body, found, best)
 
@@ -214,15 +221,13 @@ async def _results(
     request: Request, body: RankRequest, found: Scored, best: Mapping[int, Candidate]
 ) -> list[dict[str, Any]]:
     """What is said of the best by their places in `found`, in this order."""
-    service, reranker = service_of(request), service_of(request).reranker
-    limits = reranker.encoder.limits
+    service, limits = service_of(request), found.held.reranker.encoder.limits
     results = []
     for place, each in best.items():
-        logit = found.logits[place]
         result = {
             **each.called,
-            "relevance_score": round(reranker.probability(logit), 8),
-            "logit": round(logit, 8),
+            "relevance_score": found.score(place),
+            "logit": round(found.logits[place], 8),
         }
         if body.thumbnails is not None:
             async with service.drawing:

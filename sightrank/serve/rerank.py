@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sightrank.serve.asks import Ask, Scored, Ticket
 from sightrank.serve.dialects import Ascii, request_id
 from sightrank.serve.items import fields_text, pieces, query_pieces
 from sightrank.serve.replies import FAILURES, CohereReply, JinaReply, VllmRerankReply
@@ -23,7 +24,6 @@ from sightrank.serve.schemas import (
     V2Request,
     VllmRerankRequest,
 )
-from sightrank.serve.service import Ask, Scored, Ticket
 
 router = APIRouter(route_class=AdmittedRoute, responses=FAILURES, tags=["rerank"])
 
@@ -78,17 +78,16 @@ async def jina(request: Request, body: JinaRequest) -> Response:
 
 async def jina_answer(request: Request, body: JinaRequest, ticket: Ticket) -> dict[str, Any]:
     """What Jina answers with."""
-    service = service_of(request)
     ask = Ask(
         query_pieces(body.query),
         [pieces(each) for each in body.documents],
         body.model,
         truncation=body.truncation is not False,
     )
-    found = await service.rank(ticket, ask, gone(request))
+    found = await service_of(request).rank(ticket, ask, gone(request))
     results = []
     for place in found.best(body.top_n):
-        result: dict[str, Any] = {"index": place, "relevance_score": _score(request, found, place)}
+        result: dict[str, Any] = {"index": place, "relevance_score": found.score(place)}
         if body.return_documents is not False:
             result["document"] = _as_sent(body.documents[place])
         results.append(result)
@@ -126,18 +125,17 @@ async def vllm(request: Request, body: VllmRerankRequest) -> Response:
         given = [Content(content=[part]) for part in given.content]
     length = body.max_tokens_per_doc if (body.max_tokens_per_doc or 0) > 0 else None
     ask = Ask(query_pieces(body.query), [pieces(each) for each in given], body.model, True, length)
-    service = service_of(request)
-    found = await service.rank(ticket_of(request), ask, gone(request))
+    found = await service_of(request).rank(ticket_of(request), ask, gone(request))
     results = [
         {
             "index": place,
             "document": _vllm_document(given[place]),
-            "relevance_score": _score(request, found, place),
+            "relevance_score": found.score(place),
         }
         for place in found.best(body.top_n or None)
     ]
     usage = {"prompt_tokens": found.num_tokens, "total_tokens": found.num_tokens}
-    own = {"id": f"rerank-{request_id(request)}", "model": body.model or service.own_name}
+    own = {"id": f"rerank-{request_id(request)}", "model": body.model or found.held.name}
     return Ascii({**own, "usage": usage, "results": results})
 
 
@@ -150,7 +148,7 @@ def _cohere(
 ) -> Response:
     results = []
     for place in found.best(top_n):
-        result: dict[str, Any] = {"index": place, "relevance_score": _score(request, found, place)}
+        result: dict[str, Any] = {"index": place, "relevance_score": found.score(place)}
         if shown is not None:
             result["document"] = shown[place]
         results.append(result)
@@ -160,10 +158,6 @@ def _cohere(
         "tokens": {"input_tokens": found.num_tokens, "output_tokens": 0},
     }
     return Ascii({"id": request_id(request), "results": results, "meta": meta})
-
-
-def _score(request: Request, found: Scored, place: int) -> float:
-    return round(service_of(request).reranker.probability(found.logits[place]), 8)
 
 
 def _as_sent(document: str | Item) -> Any:

@@ -14,10 +14,11 @@ from starlette.responses import Response
 
 from sightrank.errors import DiskFullError, SightrankError
 from sightrank.serve.access import AccountsUnavailableError
+from sightrank.serve.asks import Ticket
 from sightrank.serve.dialects import error_reply, invalid_reply, plain_reply, request_id
 from sightrank.serve.errors import CODES, code_of
 from sightrank.serve.places import Gone
-from sightrank.serve.service import Service, Ticket
+from sightrank.serve.service import Service
 
 log = logging.getLogger("sightrank.serve")
 

@@ -8,13 +8,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sightrank.serve.asks import Ask
 from sightrank.serve.dialects import Ascii, request_id
 from sightrank.serve.errors import RequestError
 from sightrank.serve.items import pieces, query_pieces
 from sightrank.serve.replies import FAILURES, VllmScoreReply
 from sightrank.serve.routing import AdmittedRoute, gone, service_of, ticket_of
 from sightrank.serve.schemas import Content, Side, VllmScoreRequest
-from sightrank.serve.service import Ask
 
 router = APIRouter(route_class=AdmittedRoute, responses=FAILURES, tags=["score"])
 
@@ -43,16 +43,16 @@ async def score(request: Request, body: VllmScoreRequest) -> Response:
             else [(query, [document]) for query, document in zip(queries, documents, strict=True)]
         )
     ]
-    service = service_of(request)
-    found = await service.rank_all(ticket_of(request), asks, gone(request))
+    found = await service_of(request).rank_all(ticket_of(request), asks, gone(request))
+    held = found[0].held
     logits = [logit for each in found for logit in each.logits]
-    shown = logits if body.use_activation is False else map(service.reranker.probability, logits)
+    shown = logits if body.use_activation is False else map(held.reranker.probability, logits)
     tokens = sum(each.num_tokens for each in found)
     reply = {
         "id": f"score-{request_id(request)}",
         "object": "list",
         "created": int(time.time()),
-        "model": body.model or service.own_name,
+        "model": body.model or held.name,
         "data": [
             {"index": place, "object": "score", "score": round(value, 8)}
             for place, value in enumerate(shown)

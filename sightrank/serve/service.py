@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from sightrank.serve.access import Access, AccountsUnavailableError, Caller
-from sightrank.serve.errors import (
-    BusyError,
-    ClientGoneError,
-    DeadlineError,
-    StaleIndexError,
-    TokenLimitError,
-    UnknownModelError,
-)
+from sightrank.serve.access import Access, AccountsUnavailableError
+from sightrank.serve.asks import Ask, Scored, Ticket, check_found, check_whole
+from sightrank.serve.errors import BusyError, ClientGoneError, DeadlineError
 from sightrank.serve.fetch import Fetcher
-from sightrank.serve.items import Pieces, items
+from sightrank.serve.held import Held, Models
+from sightrank.serve.items import items
 from sightrank.serve.metrics import Metrics
 from sightrank.serve.places import Gone, Places, unless_gone
-from sightrank.serve.schemas import is_cohere
 from sightrank.serve.settings import Settings
 from sightrank.serve.shelf import Opened
-from sightrank.serve.worker import Worker
 
 if TYPE_CHECKING:
     from sightrank.engine.batch import Prepared
@@ -39,66 +30,20 @@ PATIENCE = 0.4
 keys that wait for less come first."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """What came of a request."""
-
-    logits: list[float]
-    """One a document, in the order given."""
-    num_tokens: int
-    names: tuple[str | None, ...]
-
-    def best(self, top_n: int | None) -> list[int]:
-        """Places of the best documents; ties keep the order given."""
-        order = sorted(range(len(self.logits)), key=lambda place: (-self.logits[place], place))
-        return order[:top_n]
-
-
-@dataclass
-class Ticket:
-    """A request under way: who asks, and what the log will say of it."""
-
-    id: str
-    caller: Caller
-    num_documents: int = 0
-    num_tokens: int = 0
-    due: int | None = None
-    """Tokens of what was computed."""
-    reserved: bool = False
-    settled: bool = False
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A ranking as every dialect means it."""
-
-    query: Pieces
-    documents: list[Pieces]
-    model: str | None = None
-    truncation: bool = True
-    max_doc_length: int | None = None
-
-
 class Service:
-    """One model and its worker, whoever is asking."""
+    """Models and their workers, whoever is asking."""
 
     def __init__(
         self,
-        reranker: Reranker,
+        rerankers: Sequence[Reranker],
         access: Access,
         settings: Settings,
         fetcher: Fetcher,
         metrics: Metrics,
     ) -> None:
-        self.reranker, self.access, self.settings = reranker, access, settings
+        self.access, self.settings = access, settings
         self.fetcher, self.metrics = fetcher, metrics
-        limits = reranker.engine.limits
-        self.worker = Worker(
-            reranker.score_prepared,
-            lambda: reranker.engine.limits.batch_tokens,
-            limits.waiting_bytes,
-            metrics,
-        )
+        self.models = Models(rerankers, settings.passes, metrics)
         self.places = Places(settings.queue)
         self.drawing = asyncio.Lock()  # large images: one at a time is taken apart for answers
         self.stopping = False
@@ -107,11 +52,11 @@ class Service:
         metrics.watch_waiting(lambda: self.places.taken)
 
     async def close(self) -> None:
-        """Take nothing new, finish what was accepted, then let go of model and accounts."""
+        """Take nothing new, finish what was accepted, then let go of models and accounts."""
         self.stopping = True
         while self._inside:  # none is there for longer than the deadline
             await asyncio.sleep(0.02)
-        await asyncio.to_thread(self.worker.close)
+        await self.models.close()
         await self.access.close()
 
     async def rank(self, ticket: Ticket, ask: Ask, gone: Gone) -> Scored:
@@ -119,22 +64,23 @@ class Service:
         return (await self.rank_all(ticket, [ask], gone))[0]
 
     async def rank_all(self, ticket: Ticket, asks: Sequence[Ask], gone: Gone) -> list[Scored]:
-        """The same for several rankings that are one request."""
+        """The same for several rankings that are one request, of the first one's model."""
         ticket.num_documents = sum(len(ask.documents) for ask in asks)
-        for ask in asks:
-            self.check_model(ask.model)
-        limits = self.reranker.encoder.limits
+        held = self.models.named(asks[0].model)
+        reranker = held.reranker
+        limits = reranker.encoder.limits
 
         async def work() -> list[Scored]:
             given = [await items(ask.query, ask.documents, self.fetcher, limits) for ask in asks]
 
             def read() -> list[Prepared]:
                 return [
-                    self.reranker.prepare(query, documents, max_doc_length=ask.max_doc_length)
+                    reranker.prepare(query, documents, max_doc_length=ask.max_doc_length)
                     for (query, documents), ask in zip(given, asks, strict=True)
                 ]
 
-            return await self.scored(ticket, read, truncation=all(ask.truncation for ask in asks))
+            whole = not all(ask.truncation for ask in asks)
+            return await self.scored(ticket, held, read, whole=whole)
 
         return await self.within(ticket, work, gone)
 
@@ -166,25 +112,34 @@ class Service:
             return result
 
     async def scored(
-        self, ticket: Ticket, read: Callable[[], Sequence[Prepared]], *, truncation: bool = True
+        self,
+        ticket: Ticket,
+        held: Held,
+        read: Callable[[], Sequence[Prepared]],
+        *,
+        whole: bool = False,
     ) -> list[Scored]:
-        """Read, reserve, score."""
+        """Read, reserve, score. `whole`: raise TokenLimitError instead of cutting documents."""
         key = ticket.caller.key_id
-        async with self._prepared(key, read) as requests:
-            if not truncation:
-                _check_whole(requests)
-            self._check_wait(key, sum(sum(request.costs) for request in requests))
+        async with _prepared(held, key, read) as requests:
+            if whole:
+                check_whole(requests)
+            self._check_wait(held, key, sum(sum(request.costs) for request in requests))
             counts = [request.num_tokens for request in requests]
             ticket.reserved = True  # also if it fails half-way
             await self.access.reserve(ticket.caller, sum(counts), ticket.id)
-            logits = await self._logits(ticket, requests, sum(counts))
+            logits = await self._logits(ticket, held, requests, sum(counts))
             return [
-                Scored(own, count, request.names)
+                Scored(held, own, count, request.names)
                 for own, count, request in zip(logits, counts, requests, strict=True)
             ]
 
     async def computed(
-        self, ticket: Ticket, call: Callable[[], _Result], tokens: Callable[[_Result], int]
+        self,
+        ticket: Ticket,
+        held: Held,
+        call: Callable[[], _Result],
+        tokens: Callable[[_Result], int],
     ) -> _Result:
         """Run `call` where the model is; what it says it took is charged, reserved as it ends.
 
@@ -193,7 +148,7 @@ class Service:
         """
         ticket.reserved = True
         await self.access.reserve(ticket.caller, 1, ticket.id)
-        future = self.worker.run(ticket.caller.key_id, call)
+        future = held.worker.run(ticket.caller.key_id, call)
         try:
             result = await asyncio.shield(asyncio.wrap_future(future))
         except asyncio.CancelledError:
@@ -221,9 +176,9 @@ class Service:
         finally:
             self._inside -= 1
 
-    def _check_wait(self, key: str | None, tokens: int) -> None:
+    def _check_wait(self, held: Held, key: str | None, tokens: int) -> None:
         """Refuse at once what would wait until its time is over. Raises BusyError."""
-        wait, most = self.worker.seconds_before(key, tokens), self.settings.deadline * PATIENCE
+        wait, most = held.worker.seconds_before(key, tokens), self.settings.deadline * PATIENCE
         if wait > most:
             raise BusyError(
                 f"The request would wait {wait:.0f} s, and must be answered within"
@@ -245,9 +200,9 @@ class Service:
         self.metrics.tokens.inc(tokens)
 
     async def _logits(
-        self, ticket: Ticket, requests: Sequence[Prepared], tokens: int
+        self, ticket: Ticket, held: Held, requests: Sequence[Prepared], tokens: int
     ) -> list[list[float]]:
-        futures = [self.worker.score(ticket.caller.key_id, request) for request in requests]
+        futures = [held.worker.score(ticket.caller.key_id, request) for request in requests]
         try:
             found = await asyncio.gather(*map(asyncio.wrap_future, futures))
         except asyncio.CancelledError:
@@ -258,62 +213,25 @@ class Service:
             for future in futures:
                 future.cancel()
         for request, logits in zip(requests, found, strict=True):
-            _check_found(request, logits)
+            check_found(request, logits)
         ticket.due = tokens
         return found
 
-    @asynccontextmanager
-    async def _prepared(
-        self, key: str | None, read: Callable[[], Sequence[Prepared]]
-    ) -> AsyncIterator[Sequence[Prepared]]:
-        future = self.worker.read(key, read)
-        try:
-            yield await asyncio.wrap_future(future)
-        finally:
-            # Reading may only end after its caller has: then it is let go of there.
-            future.add_done_callback(self._let_go)
 
-    def _let_go(self, future: Future[Sequence[Prepared]]) -> None:
+@asynccontextmanager
+async def _prepared(
+    held: Held, key: str | None, read: Callable[[], Sequence[Prepared]]
+) -> AsyncIterator[Sequence[Prepared]]:
+    def let_go(future: Future[Sequence[Prepared]]) -> None:
         if not future.cancelled() and future.exception() is None:
-            self.worker.drop(future.result())
+            held.worker.drop(future.result())
 
-    def check_model(self, name: str | None) -> None:
-        """Raise UnknownModelError unless this server answers to a name."""
-        if name is None or name in self.model_names or name.startswith("jina-reranker-"):
-            return
-        if not is_cohere(name):
-            raise UnknownModelError(
-                f"Model {name[:100]!r} not found. Available models: {', '.join(self.model_names)}.",
-                "Every name that begins with jina-reranker- or rerank- stands for the first.",
-            )
-
-    @property
-    def model_names(self) -> list[str]:
-        """What the model is called here, its own name first."""
-        return list(dict.fromkeys((self.own_name, "sightrank", "jina-reranker-m0")))
-
-    @property
-    def own_name(self) -> str:
-        """The last part of its folder or hub id: the rest may be a path of this machine."""
-        return self.reranker.name.replace("\\", "/").rstrip("/").rpartition("/")[2] or "sightrank"
-
-
-def _check_whole(requests: Sequence[Prepared]) -> None:
-    for request in requests:
-        if request.truncated:
-            raise TokenLimitError(
-                f"documents[{request.truncated[0]}] and the query are longer than the model"
-                " reads, and truncation is false.",
-                "Shorten it, or allow truncation.",
-            )
-
-
-def _check_found(request: Prepared, logits: Sequence[float]) -> None:
-    lost = [place for place, logit in enumerate(logits) if math.isnan(logit)]
-    if lost:
-        raise StaleIndexError(
-            f"{request.names[lost[0]]} is damaged in its index.", "Index it again."
-        )
+    future = held.worker.read(key, read)
+    try:
+        yield await asyncio.wrap_future(future)
+    finally:
+        # Reading may only end after its caller has: then it is let go of there.
+        future.add_done_callback(let_go)
 
 
 def _is_computed(future: Future[list[float]]) -> bool:

@@ -23,6 +23,8 @@ class Settings:
     """Requests that may be under way or wait; one key may have half of them."""
     deadline: float = 60.0
     """Seconds in which a request is answered."""
+    passes: int | None = None
+    """Of the model at once; None: as many as fill the processor, and 1 on a GPU."""
     data: Path | None = None
     """Folder of indexed documents; None: none are kept here."""
     fetch: FetchLimits = field(default_factory=FetchLimits)
@@ -30,7 +32,7 @@ class Settings:
     """Answer `/` with the page to try the model."""
 
     def __post_init__(self) -> None:
-        for name in ("max_body", "body_seconds", "queue", "deadline"):
+        for name in ("max_body", "body_seconds", "queue", "deadline", "passes"):
             value = getattr(self, name)
-            if not value > 0:
+            if value is not None and not value > 0:
                 raise OptionError(f"{name} is {value!r}.", "It must be more than 0.")

@@ -1,4 +1,4 @@
-"""One model for everybody: a thread that reads requests ahead, and one that scores them together."""
+"""One model for everybody: a thread that reads requests ahead, and others that score them together."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sightrank.serve.errors import BusyError
 from sightrank.serve.fair import FairQueue
+from sightrank.serve.line import Call, Line, Part, Pass, Scoring
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,60 +20,21 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-PASS_SECONDS = 0.5
-"""What a pass should take: with more in it nobody is served faster once the processor is full, and
-whoever comes next waits longer."""
-LEAST_TOKENS = 256
-"""In a pass, however slow the machine is."""
-
 
 class Watch(Protocol):
     """Who is told what ran."""
 
     def batch(self, num_requests: int, num_documents: int, num_tokens: int, seconds: float) -> None:
-        """One pass of the model."""
-
-
-@dataclass(eq=False)
-class _Scoring:
-    """A request on its way through the model, some documents at a time."""
-
-    request: Prepared
-    costs: list[int]
-    future: Future[list[float]]
-    logits: list[float] = field(default_factory=list)
-
-    def take(self, room: int) -> tuple[int, int]:
-        """The next documents that fit into `room` tokens, one at least."""
-        start = stop = len(self.logits)
-        used = 0
-        while stop < len(self.costs) and (stop == start or used + self.costs[stop] <= room):
-            used += self.costs[stop]
-            stop += 1
-        return stop, used
-
-    @property
-    def left(self) -> int:
-        """Tokens that are still to run; none where the caller has left."""
-        return 0 if self.future.cancelled() else sum(self.costs[len(self.logits) :])
-
-
-@dataclass(eq=False)
-class _Call:
-    """Work that runs alone."""
-
-    call: Callable[[], Any]
-    future: Future[Any]
-    left: int = 0
-    """Tokens: how many it takes is not known before it has run."""
+        """One pass of the model; `seconds` in which no pass that ended before ran."""
 
 
 class Worker:
-    """Reads and scores in two threads, in turns between keys.
+    """Reads in one thread and scores in others, in turns between keys.
 
     What waits for the model is scored together up to `batch_tokens`, whoever asked; a large request
-    goes through in pieces, so that small ones need not wait for all of it. Reading stops while
-    requests that wait for the model hold more than `waiting_bytes`.
+    goes through in pieces, so that small ones need not wait for all of it. Up to `passes` of the
+    model run at once, each in a thread of its own; before one starts `share` hears there how many
+    share the processor. Reading stops while requests that wait hold more than `waiting_bytes`.
     """
 
     def __init__(
@@ -82,18 +43,20 @@ class Worker:
         batch_tokens: Callable[[], int],
         waiting_bytes: int,
         watch: Watch,
+        passes: int = 1,
+        share: Callable[[int], None] = lambda passes: None,
     ) -> None:
-        self._score, self._batch_tokens = score, batch_tokens
+        self._score, self._share = score, share
         self._waiting_bytes, self._watch = waiting_bytes, watch
         self._changed = threading.Condition()
-        self._reading: FairQueue[_Call] = FairQueue()
-        self._scoring: FairQueue[_Scoring | _Call] = FairQueue()
+        self._reading: FairQueue[Call] = FairQueue()
+        self._line = Line(batch_tokens, passes)
         self._held: dict[int, int] = {}
-        self._tokens_a_second = float("inf")
         self._stopping = False
+        scoring = [(f"scoring-{number}", self._score_on) for number in range(1, passes + 1)]
         self._threads = [
             threading.Thread(target=target, name=f"sightrank-{name}", daemon=True)
-            for name, target in (("reading", self._read_on), ("scoring", self._score_on))
+            for name, target in (("reading", self._read_on), *scoring)
         ]
 
     @property
@@ -119,13 +82,13 @@ class Worker:
     ) -> Future[Sequence[Prepared]]:
         """What `call` reads. The caller lets go of it with `drop`, whatever comes of it."""
         future: Future[Sequence[Prepared]] = Future()
-        self._accept(self._reading, key, _Call(call, future))
+        self._accept(self._reading, key, Call(call, future))
         return future
 
     def score(self, key: str | None, request: Prepared) -> Future[list[float]]:
         """Logits of a request's documents; NaN for those whose entry in an index is lost."""
         future: Future[list[float]] = Future()
-        self._accept(self._scoring, key, _Scoring(request, request.costs, future))
+        self._accept(self._line.waiting, key, Scoring(request, request.costs, future))
         return future
 
     def seconds_before(self, key: str | None, tokens: int) -> float:
@@ -134,16 +97,15 @@ class Worker:
         Keys take turns: another key's tokens come first only as far as this key's own would reach.
         """
         with self._changed:
-            waiting = self._scoring.totals(lambda item: item.left)
+            waiting = self._line.waiting.totals(lambda item: item.left)
+            speed = self._line.tokens_a_second
         own = waiting.pop(key, 0)
-        return (own + sum(min(each, own + tokens) for each in waiting.values())) / (
-            self._tokens_a_second
-        )
+        return (own + sum(min(each, own + tokens) for each in waiting.values())) / speed
 
     def run(self, key: str | None, call: Callable[[], _Result]) -> Future[_Result]:
         """What `call` gives, run where the model is, alone."""
         future: Future[_Result] = Future()
-        self._accept(self._scoring, key, _Call(call, future))
+        self._accept(self._line.waiting, key, Call(call, future))
         return future
 
     def drop(self, requests: Sequence[Prepared]) -> None:
@@ -178,66 +140,45 @@ class Worker:
             self._held[id(requests)] = sum(request.num_bytes for request in requests)
 
     def _score_on(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: len(self._scoring) or self._stopping)
-                if not len(self._scoring):
-                    return
-                batch = self._next_batch()
-            if isinstance(batch, _Call):
-                _settle(batch.future, batch.call)
-            elif batch:  # those who left may have been all
-                self._run(batch)
+        while (work := self._next()) is not None:
+            if isinstance(work, Call):
+                self._share(1)
+                _settle(work.future, work.call)
+                self._ended(work, 0.0)
+            else:
+                self._run(work)
+        self._share(1)  # what starts later is not to find a part
 
-    def _next_batch(self) -> _Call | list[tuple[str | None, _Scoring, int]]:
-        """A call that runs alone, or (key, request, up to which document) within the budget."""
-        budget = self._budget()
-        share = max(1, budget // max(1, self._scoring.num_keys))
-        batch: list[tuple[str | None, _Scoring, int]] = []
-        while len(self._scoring) and budget > 0:
-            key, item = self._scoring.take()
-            if item.future.cancelled():
-                continue
-            if isinstance(item, _Call):
-                if not batch:
-                    return item
-                self._scoring.put_back(key, item, first=True)
-                break
-            stop, used = item.take(min(share, budget))
-            if batch and used > budget:
-                self._scoring.put_back(key, item, first=True)
-                break
-            batch.append((key, item, stop))
-            budget -= used
-        return batch
+    def _next(self) -> Pass | Call | None:
+        """What this thread is to run, as soon as there is something; None: nothing any more.
 
-    def _budget(self) -> int:
-        """Tokens of the next pass, judged by how fast the last ones were."""
-        most = self._batch_tokens()
-        return int(min(most, max(LEAST_TOKENS, self._tokens_a_second * PASS_SECONDS)))
+        At the end a pass may still bring work back: whoever runs it will find that.
+        """
+        with self._changed:
+            while (work := self._line.start()) is None:
+                if self._stopping and not len(self._line.waiting):
+                    return None
+                self._changed.wait()
+            return work
 
-    def _run(self, batch: list[tuple[str | None, _Scoring, int]]) -> None:
+    def _run(self, work: Pass) -> None:
+        self._share(work.beside)
         start = time.perf_counter()
-        slices = [(item.request, len(item.logits), stop) for _, item, stop in batch]
-        results = self._scored(slices)
-        tokens = sum(
-            sum(item.costs[start:stop])
-            for (_, start, stop), (_, item, _) in zip(slices, batch, strict=True)
-        )
-        documents = sum(stop - start for _, start, stop in slices)
-        seconds = time.perf_counter() - start
-        speed = tokens / max(seconds, 1e-6)
-        known = self._tokens_a_second != float("inf")
-        self._tokens_a_second = (self._tokens_a_second + speed) / 2 if known else speed
-        self._watch.batch(len(batch), documents, tokens, seconds)  # before anybody is answered
-        self._take_results(batch, results)
+        results = self._scored([(item.request, start, stop) for _, item, start, stop in work.parts])
+        counted = self._ended(work, time.perf_counter() - start)
+        documents = sum(part.stop - part.start for part in work.parts)
+        # Before anybody is answered.
+        self._watch.batch(len(work.parts), documents, work.tokens, counted)
+        self._take_results(work.parts, results)
 
-    def _take_results(
-        self,
-        batch: list[tuple[str | None, _Scoring, int]],
-        results: list[list[float] | BaseException],
-    ) -> None:
-        for (key, item, _), result in zip(batch, results, strict=True):
+    def _ended(self, work: Pass | Call, seconds: float) -> float:
+        with self._changed:
+            counted = self._line.end(work, seconds)
+            self._changed.notify_all()
+        return counted
+
+    def _take_results(self, parts: list[Part], results: list[list[float] | BaseException]) -> None:
+        for (key, item, _, _), result in zip(parts, results, strict=True):
             with suppress(InvalidStateError):  # its caller has left
                 if isinstance(result, BaseException):
                     item.future.set_exception(result)
@@ -248,7 +189,8 @@ class Worker:
                     continue
             if not item.future.done():
                 with self._changed:
-                    self._scoring.put_back(key, item)
+                    self._line.waiting.put_back(key, item)
+                    self._changed.notify_all()
 
     def _scored(self, slices: list[tuple[Prepared, int, int]]) -> list[list[float] | BaseException]:
         """Of all together; if that fails, of each alone, so that one cannot fail the others."""

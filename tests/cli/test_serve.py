@@ -41,7 +41,10 @@ def test_what_is_not_safe_does_not_start(
 def test_told_to_stop_it_finishes_what_it_accepted(checkpoint: Path) -> None:
     command = [sys.executable, "-m", "sightrank", "serve", "--no-auth", "--port", "0"]
     process = subprocess.Popen(
-        [*command, "--model", str(checkpoint), "--device", "cpu", "--no-fetch"],
+        [
+            *(*command, "--model", str(checkpoint), "--also", "nano"),
+            *("--device", "cpu", "--no-fetch", "--passes", "2"),
+        ],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -54,6 +57,8 @@ def test_told_to_stop_it_finishes_what_it_accepted(checkpoint: Path) -> None:
         if "running on" in log[-1]["event"]:
             break
     url = log[-1]["event"].split("http://")[1].split()[0]
+    listed = httpx.get(f"http://{url}/v1/models", trust_env=False).json()["data"]
+    assert [each["id"] for each in listed][-1] == "nano"
     documents = ["word " * 60 + str(number) for number in range(90)]
     body = {"model": "sightrank", "query": "sugar secret", "documents": documents}
     answers: list[httpx.Response] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import pytest
 import torch
@@ -95,3 +96,29 @@ def test_the_host_keeps_what_a_gpu_evicts() -> None:
     found = cache.get("0")
     assert found is not None and found.keys.is_cuda
     assert torch.equal(found.keys.cpu(), prefix(1, 0).keys)
+
+
+def test_several_threads_leave_its_count_of_bytes_right() -> None:
+    cache = PrefixCache(5 * BYTES, PrefixCache(3 * BYTES))
+    wrong = []
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(2000):
+            number = rng.randrange(12)
+            found = cache.get(str(number))
+            if found is None:
+                cache.put(str(number), prefix(1, number))
+            elif not torch.equal(found.keys, prefix(1, number).keys):
+                wrong.append(number)
+            if rng.random() < 0.01:
+                cache.shed()
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert cache.host is not None and not wrong
+    assert cache.num_bytes + cache.host.num_bytes == len(cache) * BYTES
+    assert cache.num_bytes <= 5 * BYTES and cache.host.num_bytes <= 3 * BYTES

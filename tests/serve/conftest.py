@@ -18,14 +18,25 @@ from sightrank.inputs.files import FileLimits
 from sightrank.serve.access import NoAccess
 from sightrank.serve.app import create_app
 from sightrank.serve.settings import Settings
+from tests.tiny import make_checkpoint
 
 Client = httpx.AsyncClient
 
 
 @pytest.fixture(scope="session")
 def reranker(checkpoint: Path) -> Reranker:
+    return small(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Reranker:
+    """Of other weights."""
+    return small(make_checkpoint(tmp_path_factory.mktemp("other"), seed=7))
+
+
+def small(folder: Path) -> Reranker:
     return Reranker.from_pretrained(
-        checkpoint,
+        folder,
         device="cpu",
         inputs=InputConfig(max_length=1024, max_query_length=64, max_pixels=28 * 28 * 16),
         engine=EngineConfig(batch_tokens=512),

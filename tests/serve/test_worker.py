@@ -3,71 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from sightrank import Document, Query, Reranker
 from sightrank.serve.errors import BusyError
 from sightrank.serve.fair import FairQueue
-from sightrank.serve.worker import Worker
-
-
-@dataclass(eq=False)
-class Job:
-    """What the worker needs of a request."""
-
-    name: str
-    costs: list[int]
-    num_bytes: int = 1
-
-
-@dataclass
-class Model:
-    """Scores a document with its place, and waits for a sign before each pass."""
-
-    passes: list[list[tuple[str, int, int]]] = field(default_factory=list)
-    go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-
-    def __call__(self, slices: Sequence[tuple[Any, int, int]]) -> list[list[float]]:
-        self.started.release()
-        self.go.acquire()
-        self.passes.append([(job.name, start, stop) for job, start, stop in slices])
-        if any(job.name == "bad" for job, _, _ in slices):
-            raise ValueError("bad")
-        return [[float(place) for place in range(start, stop)] for _, start, stop in slices]
-
-
-class Watch:
-    def batch(self, *numbers: float) -> None: ...
-
-
-@contextmanager
-def working(model: Any, budget: int = 10, waiting_bytes: int = 100) -> Iterator[Worker]:
-    worker = Worker(model, lambda: budget, waiting_bytes, Watch())
-    worker.start()
-    try:
-        yield worker
-    finally:
-        if isinstance(model, Model):
-            model.go.release(1000)
-        worker.close()
-
-
-def hold(worker: Worker, model: Model) -> Any:
-    """Keep the model busy, so that what comes next waits together."""
-    future = worker.score("holder", Job("holder", [1]))  # type: ignore[arg-type]
-    model.started.acquire()
-    return future
-
-
-def score(worker: Worker, key: str, name: str, *costs: int) -> Any:
-    return worker.score(key, Job(name, list(costs)))  # type: ignore[arg-type]
+from tests.serve.working import Job, Model, hold, score, working
 
 
 def test_what_waits_together_runs_together() -> None:
@@ -104,7 +47,7 @@ def test_the_wait_is_what_comes_first_at_the_speed_of_the_last_passes() -> None:
         score(worker, "greedy", "g", *[50] * 20)
         left = score(worker, "gone", "l", 500)
         left.cancel()
-        worker._tokens_a_second = 10.0
+        worker._line.tokens_a_second = 10.0
         assert worker.seconds_before("greedy", 10) == 100
         assert worker.seconds_before("modest", 10) == 1, "its turn comes after as much of another's"
         assert worker.seconds_before("modest", 5000) == 100
@@ -194,7 +137,9 @@ def test_turns_go_round() -> None:
     assert [*taken, *(queue.take()[1] for _ in range(len(queue)))] == [0, 10, 20, 1, 9, 2, 3]
 
 
-def test_scores_are_those_of_rank_whoever_else_asks(reranker: Reranker) -> None:
+@pytest.mark.parametrize("passes", [1, 2])
+def test_scores_are_those_of_rank_whoever_else_asks(reranker: Reranker, passes: int) -> None:
+    reranker.forget()
     sets = [
         ("sugar", [f"passage {n} " * (n + 1) for n in range(9)]),
         ("coal", ["one", "two", "passage 0 "]),
@@ -204,7 +149,7 @@ def test_scores_are_those_of_rank_whoever_else_asks(reranker: Reranker) -> None:
         reranker.prepare(Query.text(query), [Document.text(text) for text in texts])
         for query, texts in sets
     ]
-    with working(reranker.score_prepared, budget=64) as worker:
+    with working(reranker.score_prepared, budget=64, passes=passes) as worker:
         futures = [worker.score(str(n), request) for n, request in enumerate(asked)]
         for future, (query, texts), request in zip(futures, sets, asked, strict=True):
             ranking = reranker.rank(query, texts)

@@ -103,20 +103,24 @@ function setQueryImage(image) {
 // What is seen of what is known.
 
 function showFacts() {
-  const { model, device, numbers, key: needed } = state.facts;
-  at("facts").textContent = `${model} on ${device}, ${numbers}`;
-  if (model === "nano") {
-    at("facts").append(". A small model that shows how it works: it does not recognise pictures, and reads print a little.");
+  const { models, key: needed } = state.facts;
+  at("facts").textContent = models.map(({ name, device, numbers }) => `${name} on ${device}, ${numbers}`).join("; ");
+  if (models.some(({ name }) => name === "nano")) {
+    const which = models.length > 1 ? "nano is a" : "A";
+    at("facts").append(`. ${which} small model that shows how it works: it does not recognise pictures, and reads print a little.`);
   }
+  if (models.length > 1) at("compare-what").textContent = "Compare two models or settings side by side";
   at("key-field").hidden = !needed;
   at("key").value = key.get();
 }
 
 function showSettings() {
   const two = at("compare").checked;
+  const [first, second] = state.facts.models;
   state.chosen = [0, 1].map((number) => (at(`pixels-${number}`) ? settings.read(number) : state.chosen[number] ?? {}));
   if (two && !at("pixels-1") && !Object.keys(state.chosen[1]).length) {
-    state.chosen[1] = { max_pixels: Math.floor(state.facts.max_pixels / 8 / 784) * 784 };
+    const smaller = { max_pixels: Math.floor(first.max_pixels / 8 / 784) * 784 };
+    state.chosen[1] = second ? { model: second.name } : smaller;
   }
   at("settings").replaceChildren(...settings.fields(state.facts, two ? 2 : 1, state.chosen));
   at("settings").classList.toggle("two", two);
@@ -230,7 +234,7 @@ function showRanking(found, sides, body, documents) {
   const many = made[0].results.length;
   const took = made.length > 1 ? "ranked twice" : `ranked: ${cost(made[0])}`;
   say(`${many} ${many === 1 ? "document" : "documents"} ${took}. Best: ${called(documents[best.index], best).slice(0, 60)}, ${percent(best.relevance_score)}.`);
-  showCode({ ...body, ...sides[0] }, state.facts?.key);
+  showCode({ ...sides[0], ...body }, state.facts?.key);
   const { top, bottom } = at("results").getBoundingClientRect();
   if (top > innerHeight * 0.7 || bottom < 0) at("results").scrollIntoView({ block: "start" });
 }

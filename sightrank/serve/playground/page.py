@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from sightrank.serve.access import NoAccess
 from sightrank.serve.dialects import Ascii
+from sightrank.serve.held import Held
 from sightrank.serve.routing import service_of
 
 HERE = Path(__file__).parent
@@ -97,16 +98,22 @@ def playground() -> APIRouter:
 
 
 def _facts(request: Request) -> dict[str, object]:
-    """What the page has to know before it asks: the model's name and limits, and whether of a key."""
+    """What the page has to know before it asks: the models' names and limits, and whether of a key."""
     service = service_of(request)
-    limits = service.reranker.encoder.config
     return {
-        "model": service.own_name,
-        "device": str(service.reranker.device),
-        "numbers": service.reranker.numbers,
+        "models": [_told(held) for held in service.models],
+        "max_body": service.settings.max_body,
+        "key": not isinstance(service.access, NoAccess),
+    }
+
+
+def _told(held: Held) -> dict[str, object]:
+    limits = held.reranker.encoder.config
+    return {
+        "name": held.name,
+        "device": str(held.reranker.device),
+        "numbers": held.reranker.numbers,
         "max_pixels": limits.max_pixels,
         "min_pixels": limits.min_pixels,
         "max_tokens_per_doc": limits.document_tokens,
-        "max_body": service.settings.max_body,
-        "key": not isinstance(service.access, NoAccess),
     }

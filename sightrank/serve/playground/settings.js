@@ -1,4 +1,4 @@
-// What may differ between two rankings: how large images are shown, and where documents are cut.
+// What may differ between two rankings: the model, how large images are shown, where documents are cut.
 
 import { element } from "./view.js";
 
@@ -13,21 +13,35 @@ export function fields(facts, count, chosen) {
 
 function side(facts, number, named, chosen) {
   const name = named ? "AB"[number] : "";
-  const pixels = select(`pixels-${number}`, pixelChoices(facts), chosen.max_pixels);
-  const tokens = select(`tokens-${number}`, tokenChoices(facts), chosen.max_tokens_per_doc);
-  const unseen = named ? element("span", { class: "unseen" }, ` in ${name}`) : null;
+  const { models } = facts;
+  const model = select(`model-${number}`, models.map((each) => [each.name, each.name]), chosen.model);
+  const pixels = select(`pixels-${number}`);
+  const tokens = select(`tokens-${number}`);
+  const limit = (wanted) => { // each model has limits of its own
+    fill(pixels, pixelChoices(models[model.selectedIndex]), wanted.max_pixels);
+    fill(tokens, tokenChoices(models[model.selectedIndex]), wanted.max_tokens_per_doc);
+  };
+  limit(chosen);
+  model.addEventListener("change", () => limit(read(number)));
+  const label = (text, field) => {
+    const unseen = named ? element("span", { class: "unseen" }, ` in ${name}`) : null;
+    return element("label", {}, element("span", {}, text, unseen), field);
+  };
   return element(
     "div",
     { class: "side" },
     named ? element("h3", {}, name) : null,
-    element("label", {}, element("span", {}, "Images at most", unseen), pixels),
-    element("label", {}, element("span", {}, "Texts at most", unseen?.cloneNode(true)), tokens),
+    models.length > 1 ? label("Model", model) : null,
+    label("Images at most", pixels),
+    label("Texts at most", tokens),
   );
 }
 
-/** What a side asks for: only what differs from the server's own limits. */
+/** What a side asks for: the model where there are several, and what differs from its own limits. */
 export function read(number) {
   const asked = {};
+  const model = document.getElementById(`model-${number}`)?.value;
+  if (model) asked.model = model;
   const pixels = document.getElementById(`pixels-${number}`)?.value;
   const tokens = document.getElementById(`tokens-${number}`)?.value;
   if (pixels) asked.max_pixels = Number(pixels);
@@ -37,27 +51,32 @@ export function read(number) {
 
 /** A side in words. */
 export function told(asked) {
-  const said = [];
+  const said = asked.model ? [asked.model] : [];
   if (asked.max_pixels) said.push(`images up to ${Math.floor(asked.max_pixels / PIXELS_A_TOKEN)} tokens`);
   if (asked.max_tokens_per_doc) said.push(`texts up to ${asked.max_tokens_per_doc} tokens`);
   return said.join(", ") || "the server's own limits";
 }
 
-function pixelChoices(facts) {
-  return SHARES.map((share) => Math.floor(facts.max_pixels / share / PIXELS_A_TOKEN) * PIXELS_A_TOKEN)
-    .filter((pixels, place) => !place || pixels >= facts.min_pixels)
+function pixelChoices(limits) {
+  return SHARES.map((share) => Math.floor(limits.max_pixels / share / PIXELS_A_TOKEN) * PIXELS_A_TOKEN)
+    .filter((pixels, place) => !place || pixels >= limits.min_pixels)
     .map((pixels, place) => [place ? pixels : "", `${Math.floor(pixels / PIXELS_A_TOKEN)} tokens`]);
 }
 
-function tokenChoices(facts) {
-  const shorter = LENGTHS.filter((length) => length < facts.max_tokens_per_doc);
-  const own = ["", `${facts.max_tokens_per_doc.toLocaleString("en")} tokens`];
+function tokenChoices(limits) {
+  const shorter = LENGTHS.filter((length) => length < limits.max_tokens_per_doc);
+  const own = ["", `${limits.max_tokens_per_doc.toLocaleString("en")} tokens`];
   return [own, ...shorter.map((length) => [length, `${length.toLocaleString("en")} tokens`])];
 }
 
-function select(id, choices, chosen) {
-  const made = element("select", { id }, ...choices.map(([value, label]) => element("option", { value: String(value) }, label)));
-  made.value = String(chosen ?? "");
-  if (made.selectedIndex < 0) made.selectedIndex = 0;
+function select(id, choices = [], chosen = "") {
+  const made = element("select", { id });
+  fill(made, choices, chosen);
   return made;
+}
+
+function fill(select, choices, chosen = "") {
+  select.replaceChildren(...choices.map(([value, label]) => element("option", { value: String(value) }, label)));
+  select.value = String(chosen);
+  if (select.selectedIndex < 0) select.selectedIndex = 0;
 }
