@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sightrank.config import ModelConfig
-from sightrank.errors import CheckpointError, HubUnavailableError, MissingExtraError
+from sightrank.errors import CheckpointError, HubUnavailableError
+from sightrank.extras import require
 from sightrank.model.multimodal import RerankerModel, fresh_head
 from sightrank.model.quantize import check_int8, dequantise, linears, pack, quantise, to_int8
 
@@ -117,13 +118,10 @@ def _no_checkpoint(name: str | Path) -> CheckpointError:
 
 
 def _download(repository: str, wanted: Sequence[str]) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-    except ImportError:
-        raise MissingExtraError(
-            f"Fetching {repository} needs huggingface_hub.", "pip install 'sightrank[hub]'"
-        ) from None
+    require("hub", "Checkpoints of a hub", "huggingface_hub")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
     try:
         return Path(
             snapshot_download(repository, allow_patterns=list(wanted), local_files_only=True)

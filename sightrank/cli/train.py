@@ -14,6 +14,8 @@ from sightrank.cli import options
 from sightrank.cli.output import print_json, readable_bytes
 from sightrank.errors import OptionError
 
+NEEDED = ("accelerate", "ir_measures", "matplotlib", "peft", "tensorboard")
+
 if TYPE_CHECKING:
     from sightrank.train.loop import Finished
     from sightrank.train.settings import Settings
@@ -51,11 +53,11 @@ def train(
     checked before the first step. A run that was killed goes on from its last
     state when the same command is given again.
     """
-    from sightrank.train.packages import require
+    from sightrank.extras import require
     from sightrank.train.settings import Settings
 
     settings = Settings.from_file(config)
-    require()
+    require("train", "Training runs", *NEEDED)
     if dry_run:
         _dry_run(settings, Asked(gpu, gpu_memory, tflops, processes), as_json)
         return

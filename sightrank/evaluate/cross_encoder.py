@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sightrank.errors import CheckpointError, MissingExtraError
+from sightrank.errors import CheckpointError
 from sightrank.evaluate.datasets import text_of
 from sightrank.evaluate.run import Progress
+from sightrank.extras import require
 from sightrank.types import Document, Query
 
 BATCH = 32
@@ -22,13 +23,9 @@ class CrossEncoderPeer:
 
     def __init__(self, model: str) -> None:
         """Raises MissingExtraError without sentence-transformers, CheckpointError without weights."""
-        try:
-            from sentence_transformers import CrossEncoder
-        except ImportError:
-            raise MissingExtraError(
-                f"cross-encoder:{model} needs sentence-transformers, which is not installed.",
-                "pip install 'sightrank[peers]'",
-            ) from None
+        require("peers", "Cross-encoders", "sentence_transformers")
+        from sentence_transformers import CrossEncoder
+
         self.name = f"cross-encoder:{model}"
         try:
             # Code that a hub's page brings along is not run.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sightrank.errors import MissingExtraError
 from sightrank.evaluate.datasets import Grades
 from sightrank.evaluate.trec import Run, best_first
+from sightrank.extras import require
 
 METRICS = {"ndcg@10": "nDCG@10", "ndcg@5": "nDCG@5", "mrr@10": "RR@10", "recall@10": "R@10"}
 """Our names, and what ir-measures calls them."""
@@ -17,13 +17,7 @@ PerQuery = dict[str, dict[str, float]]
 
 def require_metrics() -> None:
     """Raise MissingExtraError unless ir-measures is installed: better before the work than after."""
-    try:
-        import ir_measures  # noqa: F401
-    except ImportError:
-        raise MissingExtraError(
-            "Metrics need the package ir-measures, which is not installed.",
-            "pip install 'sightrank[evaluate]'",
-        ) from None
+    require("evaluate", "Metrics", "ir_measures")
 
 
 def measure(grades: Grades, run: Run) -> PerQuery:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sightrank.errors import InputError, MissingExtraError, OptionError
+from sightrank.errors import InputError, OptionError
 from sightrank.evaluate.run import Progress, Scorer, is_blank
+from sightrank.extras import require
 from sightrank.types import Document, Image, Part, Query, Text
 
 if TYPE_CHECKING:
@@ -26,13 +27,9 @@ UNSCORED = -1e30
 
 def require_mteb() -> Any:
     """The package mteb. Raises MissingExtraError."""
-    try:
-        import mteb
-    except ImportError:
-        raise MissingExtraError(
-            "Suites need the package mteb, which is not installed.",
-            "pip install 'sightrank[suites]'",
-        ) from None
+    require("suites", "Suites", "mteb")
+    import mteb
+
     return mteb
 
 

@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sightrank.errors import MissingExtraError, OptionError
+from sightrank.errors import OptionError
+from sightrank.extras import require
 from sightrank.serve.access import AccountsUnavailableError
 
 if TYPE_CHECKING:
@@ -112,14 +113,7 @@ def open_database(
 
 def require_accounts() -> None:
     """Raise MissingExtraError unless SQLAlchemy and Alembic are installed."""
-    try:
-        import alembic  # noqa: F401
-        import sqlalchemy  # noqa: F401
-    except ImportError:
-        raise MissingExtraError(
-            "Accounts need the packages sqlalchemy and alembic, which are not installed.",
-            "pip install 'sightrank[serve]'",
-        ) from None
+    require("serve", "Accounts", "sqlalchemy", "alembic")
 
 
 def database_url(address: str | Path | None, environment: Mapping[str, str]) -> URL:
@@ -138,7 +132,7 @@ def database_url(address: str | Path | None, environment: Mapping[str, str]) -> 
         raise OptionError("The database's URL cannot be read.", _ADDRESSES) from None
     kind = url.drivername.partition("+")[0]
     if kind in ("postgres", "postgresql"):
-        _require_psycopg()
+        require("postgres", "PostgreSQL accounts", "psycopg")
         return url.set(drivername="postgresql+psycopg")
     if kind != "sqlite":
         raise OptionError(f"The database is of kind {kind}.", _ADDRESSES)
@@ -155,16 +149,6 @@ def _default_file(environment: Mapping[str, str]) -> Path:
     folder = Path(base) / "sightrank"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder / "accounts.sqlite"
-
-
-def _require_psycopg() -> None:
-    try:
-        import psycopg  # noqa: F401
-    except ImportError:
-        raise MissingExtraError(
-            "PostgreSQL needs the package psycopg, which is not installed.",
-            "pip install 'sightrank[postgres]'",
-        ) from None
 
 
 def _engine(url: URL, patience: float, connections: int) -> Engine:
