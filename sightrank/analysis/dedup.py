@@ -103,10 +103,13 @@ def groups(
 def _contradict(one: Signature, other: Signature, looks: float) -> bool:
     """Whether what two documents say differs: then they are no copies, however alike they look."""
     first, second = one.words.astype(np.float64), other.words.astype(np.float64)
-    lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
-    if lengths > 0:
-        return float(first @ second) < OTHER_WORDS * lengths
-    share = shared(one.widths, other.widths) if looks < ANYWAY else None
+    if first.any() and second.any():
+        return float(first @ second) < OTHER_WORDS * float(
+            np.linalg.norm(first) * np.linalg.norm(second)
+        )
+    if first.any() or second.any() or looks >= ANYWAY:
+        return False  # a text layer may be in another order than the print
+    share = shared(one.widths, other.widths)
     return share is not None and share < OTHER_WIDTHS
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sightrank.analysis.neighbours import near_pairs
+from sightrank.analysis.neighbours import NEAREST, near_pairs
 from sightrank.analysis.widths import NONE, STEPS, Widths
 
 RUN = 10
@@ -26,7 +27,7 @@ SKETCHED, NUMBERS = 6, 256
 """Words of the runs of which a sketch is made, and its size."""
 BLUR = 0.15
 """Width of the Gaussian kernel, as a distance between two runs."""
-NEAR = 0.55
+NEAR = 0.45
 """Cosine of sketches from which on two documents are compared run by run."""
 
 
@@ -35,15 +36,26 @@ def common(
 ) -> list[tuple[int, int, float]]:
     """(i, j, share) with i < j, of (documents, 512) widths of words, where the share is `least` or more.
 
-    It is that of `shared`. One of each pair is `asked` for, (documents,). Pairs of which the sketches
-    differ are not compared. Raises MissingExtraError for more than 2,000 without usearch.
+    It is that of `shared`. One of each pair is `asked` for, (documents,). A document is compared with
+    those 16 whose sketches are nearest. Raises MissingExtraError for more than 2,000 without usearch.
     """
     if not asked.any():
         return []
     sketches = np.stack([sketch(row) for row in widths])
-    pairs = near_pairs(sketches, NEAR, asked)
-    compared = [(i, j, shared(widths[i], widths[j])) for i, j, _ in pairs]
+    pairs = _nearest(near_pairs(sketches, NEAR, asked))
+    compared = [(i, j, shared(widths[i], widths[j])) for i, j in pairs]
     return [(i, j, share) for i, j, share in compared if share is not None and share >= least]
+
+
+def _nearest(pairs: list[tuple[int, int, float]]) -> list[tuple[int, int]]:
+    """The pairs that are among the 16 nearest of one of their documents, in order."""
+    times: Counter[int] = Counter()
+    chosen = []
+    for i, j, _ in sorted(pairs, key=lambda pair: -pair[2]):
+        if min(times[i], times[j]) < NEAREST:
+            chosen.append((i, j))
+        times.update((i, j))
+    return sorted(chosen)
 
 
 def shared(one: Widths, other: Widths) -> float | None:
