@@ -10,7 +10,6 @@ search for neighbours is measured there.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import random
 import subprocess
@@ -18,24 +17,22 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dedup_pages import Pages, scanned
 from layers import misread, pdf
 from machine import describe
 from memory import peak
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from recipe.fetch import DATA
-from recipe.fonts import Fonts
-from recipe.render import render_page
-from recipe.validate import held_out
 from sightrank import Document, Reranker
 from sightrank.analysis.dedup import groups
 from sightrank.analysis.signatures import Signature, signature
 from sightrank.analysis.states import centred, document_vectors
+from sightrank.analysis.widths import NONE, kept
 from sightrank.inputs.files import FileLimits
 from sightrank.inputs.pdf import page_count, page_text
 
@@ -47,6 +44,7 @@ SAME = (
     "cut",
     "scanned",
     "other font",
+    "other font scanned",
     "moved",
     "its text",
     "its text moved",
@@ -80,90 +78,6 @@ def main() -> None:
         report["states"] = by_states(pages[: arguments.states])
     report["sizes"] = [in_a_process(size) for size in arguments.sizes]
     print(json.dumps(report))
-
-
-@dataclass
-class Pages:
-    """Pages of print, each with its changed copies and with its translation."""
-
-    data: Path
-
-    def __post_init__(self) -> None:
-        known = held_out(self.data / "text" / "documents.jsonl")
-        self.fonts = Fonts.discover(self.data / "packages")
-        sections: dict[str, list[str]] = defaultdict(list)
-        for group in sorted(known["en"].keys() & known["de"].keys()):
-            sections[group.partition("#")[0]].append(group)
-        texts = [
-            tuple([known[lang][group][0] for group in each] for lang in ("en", "de"))
-            for each in sections.values()
-            if sum(len(known["en"][group][0]) for group in each) > 300
-        ]
-        # Packages that belong together share their descriptions: one of each.
-        self.texts = list(
-            {english[0][:60]: (english, german) for english, german in texts}.values()
-        )
-
-    def draw(self, count: int) -> Any:
-        """name -> picture or text, of each page."""
-        random.Random(0).shuffle(self.texts)
-        for number, (english, german) in enumerate(self.texts[:count]):
-            english, german = english[:5], german[:5]
-            if len(english) == 1:  # so that something can be moved
-                english, german = (halves(each[0]) for each in (english, german))
-            moved = english[1:] + english[:1]
-            whole = self.page(english, number)
-            yield {
-                "page": whole,
-                "smaller": scaled(whole, 0.6),
-                "larger": scaled(whole, 1.5),
-                "cropped": cut(whole, 0.04, 0.96),
-                "cut": cut(whole, 0, 0.8),
-                "scanned": scanned(whole, random.Random(number)),
-                "other font": self.page(english, 10_000 + number),
-                "moved": self.page(moved, number),
-                "its text": "\n".join(english),
-                "its text moved": "\n".join(moved),
-                "translated": self.page(german, number),
-                "its text translated": "\n".join(german),
-            }
-
-    def page(self, paragraphs: Sequence[str], seed: int) -> Image.Image:
-        """The same seed gives the same font, size, margins and paper."""
-        drawn = render_page(None, paragraphs, random.Random(seed), self.fonts, 420, 588)
-        return Image.fromarray(drawn.pixels)
-
-
-def halves(text: str) -> list[str]:
-    """A text cut at a word near its middle."""
-    at = text.find(" ", len(text) // 2)
-    return (
-        [text[:at], text[at + 1 :]] if at > 0 else [text[: len(text) // 2], text[len(text) // 2 :]]
-    )
-
-
-def scaled(page: Image.Image, factor: float) -> Image.Image:
-    """At another resolution."""
-    size = round(page.width * factor), round(page.height * factor)
-    return page.resize(size, Image.Resampling.BICUBIC)
-
-
-def cut(page: Image.Image, low: float, high: float) -> Image.Image:
-    """What lies between two shares of the height, and of the width if margins go."""
-    left, right = (low, high) if low else (0.0, 1.0)
-    box = (page.width * left, page.height * low, page.width * right, page.height * high)
-    return page.crop(tuple(map(round, box)))
-
-
-def scanned(page: Image.Image, rng: random.Random) -> Image.Image:
-    """Turned by half a degree to one and a half on a white bed, blurred, noisy, as a JPEG."""
-    angle = rng.uniform(0.5, 1.5) * rng.choice((-1, 1))
-    turned = page.rotate(angle, Image.Resampling.BICUBIC, fillcolor=(250, 250, 248))
-    soft = np.asarray(turned.filter(ImageFilter.GaussianBlur(0.6)), np.float64)
-    noise = np.random.default_rng(rng.getrandbits(32)).normal(0, 8, (*soft.shape[:2], 1))
-    buffer = io.BytesIO()
-    Image.fromarray(np.clip(soft + noise, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=50)
-    return Image.open(buffer).convert("RGB")
 
 
 def quality(pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -342,22 +256,28 @@ def sized(size: int) -> dict[str, Any]:
 
 
 def random_signature(rng: np.random.Generator, is_text: bool) -> Signature:
-    """Of a text with some 150 runs of words, or of a picture."""
+    """Of a text with some 150 runs of words, or of a picture; both of as many widths."""
     words, look = np.zeros(512, np.int8), np.zeros(1024, np.int8)
     if is_text:
         np.add.at(words, rng.integers(0, 512, 150), rng.choice((-30, 30), 150).astype(np.int8))
     else:
         look = np.clip(rng.normal(0, 30, 1024), -127, 127).astype(np.int8)
-    return Signature(rng.bytes(32), words, look, 0 if is_text else 500_000, 900 if is_text else 0)
+    widths = kept(np.exp(rng.normal(0, 0.6, 150)))
+    size = (0, 900) if is_text else (500_000, 0)
+    return Signature(rng.bytes(32), words, look, widths, *size)
 
 
 def changed(one: Signature, rng: np.random.Generator) -> Signature:
-    """A copy at a cosine of about 0.95."""
-    vectors = [
-        np.where(v != 0, np.clip(v + rng.normal(0, 9, len(v)), -127, 127), 0).astype(np.int8)
-        for v in (one.words, one.look)
+    """A copy at a cosine of about 0.95, in another font."""
+    words, look, widths = [
+        np.where(there, np.clip(v + rng.normal(0, by, len(v)), -127, 127), v).astype(np.int8)
+        for v, by, there in (
+            (one.words, 9, one.words != 0),
+            (one.look, 9, one.look != 0),
+            (one.widths, 2, one.widths != NONE),
+        )
     ]
-    return Signature(rng.bytes(32), *vectors, one.num_pixels, one.num_characters)
+    return Signature(rng.bytes(32), words, look, widths, one.num_pixels, one.num_characters)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightrank.analysis.neighbours import near_pairs
+from sightrank.analysis.runs import common, shared
 from sightrank.analysis.signatures import Signature
-
-WORDS_FROM, LOOKS_FROM = 0.8, 0.85
-"""Cosines from which on two documents are copies, by their words and by their looks. See
-benchmarks/dedup.py, which measures what they find."""
 
 OTHER_WORDS = 0.4
 """A cosine of words below which the texts of two documents are different texts."""
+OTHER_WIDTHS, ANYWAY = 0.3, 0.92
+"""A share of common runs below which two pictures show different texts, unless their looks have such a
+cosine: then one of them is too small or too blurred for its words to be told apart."""
+
+
+@dataclass(frozen=True)
+class Least:
+    """How alike two documents are at least that are copies. benchmarks/dedup.py measures what these
+    find."""
+
+    words: float = 0.8
+    """Cosine."""
+    looks: float = 0.85
+    """Cosine."""
+    widths: float = 0.65
+    """Share of words in common runs; compared only where one has no text."""
+
+    @classmethod
+    def all(cls, least: float) -> Least:
+        """The same for each."""
+        return cls(least, least, least)
 
 
 @dataclass(frozen=True)
@@ -29,7 +47,7 @@ class Member:
     similarity: float
     """The highest to another member, by what made it one."""
     because: str
-    """ "content" (equal in every byte), "words", "look" or "states"."""
+    """ "content" (equal in every byte), "words", "look", "widths" or "states"."""
 
 
 @dataclass(frozen=True)
@@ -47,41 +65,52 @@ Edge = tuple[int, int, float, str]
 
 def groups(
     signatures: Sequence[Signature],
-    words: float = WORDS_FROM,
-    looks: float = LOOKS_FROM,
+    least: Least | None = None,
     states: tuple[NDArray[np.float32], float] | None = None,
 ) -> list[Group]:
     """Groups of two or more, in the order of their first members.
 
-    `states`: vectors (documents, d) of a model with the cosine from which on they make copies; for
-    what neither words nor looks can see, such as a picture of a text. Raises MissingExtraError for
-    more than 2,000 documents without usearch.
+    `states`: vectors (documents, d) of a model with the cosine from which on they make copies. Raises
+    MissingExtraError for more than 2,000 documents without usearch.
     """
     if not signatures:
         return []
+    least = least or Least()
     first, edges = _equal(signatures)
     distinct = sorted(set(first))
     kinds: list[tuple[str, NDArray[Any], float]] = [
-        ("words", np.stack([signatures[at].words for at in distinct]), words),
-        ("look", np.stack([signatures[at].look for at in distinct]), looks),
+        ("words", np.stack([signatures[at].words for at in distinct]), least.words),
+        ("look", np.stack([signatures[at].look for at in distinct]), least.looks),
     ]
     if states is not None:
         kinds.append(("states", states[0][distinct], states[1]))
-    for because, vectors, least in kinds:
+    for because, vectors, from_on in kinds:
         edges += [
             (distinct[i], distinct[j], cosine, because)
-            for i, j, cosine in near_pairs(vectors, least)
+            for i, j, cosine in near_pairs(vectors, from_on)
             if because != "look"
-            or not _contradict(signatures[distinct[i]], signatures[distinct[j]])
+            or not _contradict(signatures[distinct[i]], signatures[distinct[j]], cosine)
         ]
+    unread = np.array([not signatures[at].words.any() for at in distinct])
+    rows = np.stack([signatures[at].widths for at in distinct])
+    edges += [
+        (distinct[i], distinct[j], share, "widths")
+        for i, j, share in common(rows, unread, least.widths)
+    ]
     return [_group(members, signatures) for members in _joined(len(signatures), edges)]
 
 
-def _contradict(one: Signature, other: Signature) -> bool:
-    """Whether both have text and it differs: then they are no copies, however alike they look."""
+def _contradict(one: Signature, other: Signature, looks: float) -> bool:
+    """Whether what two documents say differs: then they are no copies, however alike they look."""
     first, second = one.words.astype(np.float64), other.words.astype(np.float64)
-    lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return lengths > 0 and float(first @ second) < OTHER_WORDS * lengths
+    if first.any() and second.any():
+        return float(first @ second) < OTHER_WORDS * float(
+            np.linalg.norm(first) * np.linalg.norm(second)
+        )
+    if first.any() or second.any() or looks >= ANYWAY:
+        return False  # a text layer may be in another order than the print
+    share = shared(one.widths, other.widths)
+    return share is not None and share < OTHER_WIDTHS
 
 
 def _equal(signatures: Sequence[Signature]) -> tuple[list[int], list[Edge]]:

@@ -17,7 +17,8 @@ from sightrank.engine.prefix_store import mapped, read_sealed, sealed, translate
 from sightrank.errors import DamageWarning
 
 MOST = 2**31 - 1
-_NAME = "signatures 1"  # another number when the same document starts to give another signature
+_NAMES = "signatures 1", "signatures 2"
+"""Another number when the same document starts to give another signature; the last is in use."""
 
 
 def key_of(record: Record) -> bytes:
@@ -26,12 +27,16 @@ def key_of(record: Record) -> bytes:
 
 
 def read(folder: Path) -> dict[bytes, Signature]:
-    """What is kept in an index's folder; nothing, with a warning, if it is damaged."""
+    """What is kept in an index's folder; nothing if it is of an earlier version, or, with a warning,
+    damaged."""
     path = folder / SIGNATURES_FILE
     if not path.exists():
         return {}
     try:
-        tensors = read_sealed(mapped(path), _NAME, check=True)
+        content = mapped(path)
+        if any(_is(content, name) for name in _NAMES[:-1]):
+            return {}
+        tensors = read_sealed(content, _NAMES[-1], check=True)
     except (OSError, ValueError) as error:
         warnings.warn(f"{path} is damaged ({error}): it is made anew.", DamageWarning, stacklevel=2)
         return {}
@@ -41,13 +46,24 @@ def read(folder: Path) -> dict[bytes, Signature]:
         arrays["digests"],
         arrays["words"],
         arrays["looks"],
+        arrays["widths"],
         arrays["sizes"],
         strict=True,
     )
     return {
-        key.tobytes(): Signature(digest.tobytes(), words, look, int(sizes[0]), int(sizes[1]))
-        for key, digest, words, look, sizes in rows
+        key.tobytes(): Signature(
+            digest.tobytes(), words, look, widths, int(sizes[0]), int(sizes[1])
+        )
+        for key, digest, words, look, widths, sizes in rows
     }
+
+
+def _is(content: torch.Tensor, name: str) -> bool:
+    """Whether a file, damaged or not, was written under a name."""
+    try:
+        return bool(read_sealed(content, name, check=False))
+    except ValueError:
+        return False
 
 
 def write(folder: Path, signatures: Mapping[bytes, Signature]) -> None:
@@ -64,11 +80,12 @@ def write(folder: Path, signatures: Mapping[bytes, Signature]) -> None:
         "digests": np.stack([np.frombuffer(one.digest, np.int8) for one in each]),
         "words": np.stack([one.words for one in each]),
         "looks": np.stack([one.look for one in each]),
+        "widths": np.stack([one.widths for one in each]),
         "sizes": np.array(
             [[min(one.num_pixels, MOST), min(one.num_characters, MOST)] for one in each], np.int32
         ),
     }
-    content = sealed({name: torch.tensor(array) for name, array in arrays.items()}, _NAME)
+    content = sealed({name: torch.tensor(array) for name, array in arrays.items()}, _NAMES[-1])
     part = folder / f"{SIGNATURES_FILE}.part"
     with translated(folder):
         part.write_bytes(content)

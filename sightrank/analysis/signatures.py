@@ -1,8 +1,9 @@
-"""What two copies of a document have in common: their words and their looks. No model is run.
+"""What two copies of a document have in common: their words, looks and widths of words. No model is
+run.
 
-A document gets at most two vectors of bytes, compared by their cosine. `words`, of what has text (a
-passage, or a PDF page with a text layer): its runs of three words, hashed. `look`, of what is seen:
-the coarse shapes of its print, margins cut off.
+`words`, of what has text (a passage, or a PDF page with a text layer): its runs of three words,
+hashed. `look`, of what is seen: the coarse shapes of its print, margins cut off. Both are compared by
+their cosine. `widths`, of both: how wide one word after another is, compared run by run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from sightrank.analysis import widths
+from sightrank.analysis.straight import ink_of, straight
 from sightrank.errors import SightrankError
 from sightrank.inputs.load import FileLimits, iter_load
 from sightrank.inputs.pdf import page_numbers, page_text
@@ -28,8 +31,6 @@ SEEN = 128
 """Side in pixels of the square on which shapes are measured."""
 EDGE = 0.005
 """Share of the ink that may lie outside on each side when margins are cut off: specks, scanner edges."""
-TURNS = tuple(step / 4 for step in range(-8, 9))
-"""Degrees by which a scan may be askew."""
 PAGE_PIXELS = 602_112
 """At which a PDF page is looked at."""
 _WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+")
@@ -47,6 +48,8 @@ class Signature:
     """(512,), all zero without text."""
     look: Bytes
     """(1024,), all zero without a picture."""
+    widths: Bytes
+    """(512,), of the text where there is one behind the picture; see sightrank.analysis.widths."""
     num_pixels: int
     """Of its pictures as they are; 0 for a text. A PDF page counts as it is drawn."""
     num_characters: int
@@ -57,17 +60,25 @@ def signature(document: Document, limits: FileLimits) -> Signature:
     """Read a document and make its signature. Raises InputError."""
     hasher, num_pixels = hashlib.sha256(), 0
     shapes, texts = np.zeros(SHAPES**2), _layers(document, limits)
+    printed, read = [], bool(texts)
     for part in iter_load(document, limits, max_pixels=PAGE_PIXELS):
         if isinstance(part, str):
             texts.append(part)
             continue
         hasher.update(repr(part.size).encode() + part.tobytes())
         shapes += shape_vector(part)
+        printed += [] if read else [widths.of_picture(part)]
         num_pixels += part.width * part.height
     text = "\n".join(texts).strip()
     hasher.update(text.encode("utf-8", "surrogatepass"))
-    words = word_vector(text)
-    return Signature(hasher.digest(), as_bytes(words), as_bytes(shapes), num_pixels, len(text))
+    return Signature(
+        hasher.digest(),
+        as_bytes(word_vector(text)),
+        as_bytes(shapes),
+        widths.kept(np.concatenate((widths.of_text(text), *printed))),
+        num_pixels,
+        len(text),
+    )
 
 
 def _layers(document: Document, limits: FileLimits) -> list[str]:
@@ -119,33 +130,9 @@ def shape_vector(picture: PIL.Image.Image) -> NDArray[np.float64]:
     return flat
 
 
-def straight(grey: PIL.Image.Image) -> PIL.Image.Image:
-    """A scan turned back by up to two degrees, to where its rows of print stand out most."""
-    ink = PIL.Image.fromarray(np.clip(_ink(grey, 256), 0, 255).astype(np.uint8))
-    edges = {}
-    for angle in TURNS:
-        turned = ink.rotate(angle, PIL.Image.Resampling.BILINEAR) if angle else ink
-        edges[angle] = float((np.diff(np.asarray(turned, np.float64).sum(axis=1)) ** 2).sum())
-    best = max(TURNS, key=lambda angle: (edges[angle], -abs(angle)))
-    if edges[best] <= 1.1 * edges[0.0]:
-        return grey
-    paper = int(np.median(np.asarray(grey)))
-    return grey.rotate(best, PIL.Image.Resampling.BILINEAR, fillcolor=paper)
-
-
-def _ink(grey: PIL.Image.Image, side: int) -> NDArray[np.float64]:
-    """How far each place differs from the background, in a picture of at most `side` a side."""
-    scale = max(1.0, max(grey.size) / side)
-    size = max(1, round(grey.width / scale)), max(1, round(grey.height / scale))
-    small = np.asarray(grey.resize(size, PIL.Image.Resampling.BOX), np.float64)
-    ink = np.abs(small - np.median(small))
-    ink[ink < max(24.0, 0.3 * float(ink.max()))] = 0
-    return ink
-
-
 def _inked(grey: PIL.Image.Image) -> tuple[int, int, int, int]:
     """The box (left, top, right, bottom) of nearly all that differs from the background."""
-    ink = _ink(grey, 512)
+    ink = ink_of(grey, 512)
     if not ink.any():
         return 0, 0, grey.width, grey.height
     (left, right), (top, bottom) = (_extent(ink.sum(axis=axis)) for axis in (0, 1))

@@ -105,6 +105,7 @@ def made(**changes: object) -> Signature:
         "digest": np.random.default_rng(len(str(changes))).bytes(32),
         "words": np.ones(512, np.int8),
         "look": np.zeros(1024, np.int8),
+        "widths": np.full(512, -128, np.int8),
         "num_pixels": 0,
         "num_characters": 10,
     }
@@ -228,6 +229,7 @@ def test_what_is_kept_comes_back_and_damage_is_noticed(tmp_path: Path) -> None:
         assert (again[key].digest, again[key].num_pixels) == (one.digest, one.num_pixels)
         np.testing.assert_array_equal(again[key].words, one.words)
         np.testing.assert_array_equal(again[key].look, one.look)
+        np.testing.assert_array_equal(again[key].widths, one.widths)
     path = tmp_path / SIGNATURES_FILE
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
