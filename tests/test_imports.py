@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sightrank"
-VOCABULARY = {"types", "errors", "config", "_version"}
+VOCABULARY = {"types", "errors", "config", "extras", "_version"}
 ARROWS = {
     "types": {"errors"},
     "errors": set(),
     "config": {"errors"},
+    "extras": {"errors"},
     "_version": set(),
     "__init__": {"_version"},
     "__main__": {"cli"},
