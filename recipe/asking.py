@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recipe.layout import Ints
 from recipe.lexicon import Lexicon
-from recipe.pack import TextPack
+from recipe.pack import TextPack, by_group
 from recipe.places import Places
 
 EMPTY = np.empty(0, np.int64)
@@ -48,8 +48,8 @@ class Asking:
 
     def under(self, config: AskingConfig) -> Asking:
         """The same under another configuration."""
-        other = object.__new__(Asking)
-        other.__dict__ |= self.__dict__ | {"config": config}
+        other = copy(self)
+        other.config = config
         return other
 
     def ask(self, index: int, body: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
@@ -118,13 +118,6 @@ class Asking:
         versions = self.versions[int(self.pack.document_group[index])]
         others = versions[self.pack.document_lang[versions] != self.pack.document_lang[index]]
         return int(rng.choice(others)) if len(others) else None
-
-
-def by_group(groups: NDArray[np.int32]) -> dict[int, Ints]:
-    """Group -> rows of it."""
-    order = np.argsort(groups, kind="stable")
-    cuts = np.flatnonzero(np.diff(groups[order])) + 1
-    return {int(groups[rows[0]]): rows for rows in np.split(order, cuts) if len(rows)}
 
 
 def span(source: Ints, limit: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -118,6 +118,13 @@ class TextPack:
         np.savez_compressed(path, **fields)
 
 
+def by_group(groups: NDArray[np.int32]) -> dict[int, NDArray[np.int64]]:
+    """Group -> rows of it."""
+    order = np.argsort(groups, kind="stable")
+    cuts = np.flatnonzero(np.diff(groups[order])) + 1
+    return {int(groups[rows[0]]): rows for rows in np.split(order, cuts) if len(rows)}
+
+
 def build(folder: Path, tokenizer: Tokenizer, vectors: NDArray[np.float32]) -> TextPack:
     """Tokenise documents.jsonl, queries.jsonl and the plainer half of names.jsonl of `folder`."""
     every = list(_read(folder / "names.jsonl"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from recipe.layout import Ints
-from recipe.pack import TextPack
+from recipe.pack import TextPack, by_group
 
 
 class Places:
@@ -17,11 +17,11 @@ class Places:
 
     def __init__(self, pack: TextPack, valid: bool) -> None:
         self.pack = pack
-        rows = np.flatnonzero(pack.place_valid == valid)
-        order = rows[np.argsort(pack.place_group[rows], kind="stable")]
-        groups = pack.place_group[order]
-        cuts = np.flatnonzero(np.diff(groups)) + 1
-        self._names = [names for names in np.split(order, cuts) if len(names) > 1]
+        self._names = [
+            names
+            for names in by_group(pack.place_group).values()
+            if len(names) > 1 and pack.place_valid[names[0]] == valid  # a place is held out whole
+        ]
 
     def __len__(self) -> int:
         """Places with two names or more."""
