@@ -208,6 +208,8 @@ def _begin_explicitly(engine: Engine) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         kind = connection.get_execution_options().get("sightrank_kind", "write")
-        synchronous = "NORMAL" if kind == "note" else "FULL"
-        connection.exec_driver_sql(f"PRAGMA synchronous = {synchronous}")
+        synchronous = "FULL" if kind == "write" else "NORMAL"
+        if kind != "read" and connection.info.get("synchronous") != synchronous:
+            connection.exec_driver_sql(f"PRAGMA synchronous = {synchronous}")
+            connection.info["synchronous"] = synchronous
         connection.exec_driver_sql("BEGIN" if kind == "read" else "BEGIN IMMEDIATE")

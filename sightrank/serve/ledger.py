@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, case, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, select
 
 from sightrank.errors import OptionError
 from sightrank.serve.access import (
@@ -27,7 +27,17 @@ from sightrank.serve.access import (
 from sightrank.serve.database import Database
 from sightrank.serve.keys import Clock, digest, milliseconds
 from sightrank.serve.limits import Limits, Policy
-from sightrank.serve.tables import RELEASED, RESERVED, SETTLED, keys, ledger
+from sightrank.serve.statements import (
+    change_line,
+    charge,
+    key_by_hash,
+    line_of,
+    lock,
+    release,
+    usage_of,
+    write_line,
+)
+from sightrank.serve.tables import RELEASED, RESERVED, SETTLED, ledger
 
 MINUTE = 60_000
 """Milliseconds."""
@@ -63,15 +73,13 @@ class Ledger:
         self._database = database
         self._policy = policy
         self._clock = clock
-        self._usage_query = _usage_query()  # made once: making it takes longer than running it
 
     def identify(self, secret: str) -> tuple[str, str]:
         """Id and name of the key that `secret` is, if it could reserve now. Raises AccessError."""
         expected = digest(secret)
-        query = select(keys).where(keys.c.hash == expected)
 
         def work(connection: Connection) -> tuple[str, str]:
-            key = connection.execute(query).one_or_none()
+            key = key_by_hash(connection, expected)
             matches = hmac.compare_digest(key.hash if key else NO_HASH, expected)
             if key is None or not (matches & (key.revoked_at is None)):
                 raise _unknown_key()
@@ -89,16 +97,16 @@ class Ledger:
         now = self._now()
 
         def work(connection: Connection) -> None:
-            key = _lock(connection, key_id)
+            key = lock(connection, key_id)
             if key is None or key.revoked_at is not None:
                 raise _unknown_key()
-            line = _line(connection, key_id, request_id)
+            line = line_of(connection, key_id, request_id)
             if line is not None and line.state == SETTLED:
                 raise AlreadyChargedError(
                     f"The request {request_id} was charged before.", "Give each request its own id."
                 )
             self._check(connection, key, tokens, request_id)
-            _write_line(connection, line, key_id, request_id, at=now, state=RESERVED, tokens=tokens)
+            write_line(connection, line, key_id, request_id, at=now, state=RESERVED, tokens=tokens)
 
         self._database.write(work, durable=False)
 
@@ -111,35 +119,34 @@ class Ledger:
         now = self._now()
 
         def work(connection: Connection) -> None:
-            key = _lock(connection, key_id)
+            key = lock(connection, key_id)
             if key is None:
                 raise _unknown_key()
-            line = _line(connection, key_id, request_id)
+            line = line_of(connection, key_id, request_id)
             if line is not None and line.state == SETTLED:
                 return
             at = now if line is None else line.at
-            _write_line(connection, line, key_id, request_id, at=at, state=SETTLED, tokens=tokens)
-            _charge(connection, key_id, tokens, 1, last_used_at=now)
+            write_line(connection, line, key_id, request_id, at=at, state=SETTLED, tokens=tokens)
+            charge(connection, key_id, tokens, 1, last_used_at=now)
 
         self._database.write(work)
 
     def release(self, key_id: str, request_id: str) -> None:
         """Give a reservation back; what is charged stays charged. No reservation: nothing to do."""
-        self._database.write(lambda each: _release(each, key_id, request_id), durable=False)
+        self._database.write(lambda each: release(each, key_id, request_id), durable=False)
 
     def undo(self, key_id: str, request_id: str) -> None:
         """Give back all of a request, its charge too: its result was not delivered."""
 
         def work(connection: Connection) -> None:
-            if _lock(connection, key_id) is None:
+            if lock(connection, key_id) is None:
                 return
-            line = _line(connection, key_id, request_id)
+            line = line_of(connection, key_id, request_id)
             if line is not None and line.state == SETTLED:
-                _charge(connection, key_id, -line.tokens, -1)
-                values = {"state": RELEASED, "tokens": 0}
-                connection.execute(update(ledger).where(_is(key_id, request_id)).values(values))
+                charge(connection, key_id, -line.tokens, -1)
+                change_line(connection, key_id, request_id, state=RELEASED, tokens=0)
             else:
-                _release(connection, key_id, request_id)
+                release(connection, key_id, request_id)
 
         self._database.write(work)
 
@@ -180,8 +187,7 @@ class Ledger:
         now = self._now()
         hold = milliseconds(self._policy.hold_seconds)
         times = {"minute": now - MINUTE, "hold": now - hold, "oldest": now - max(MINUTE, hold)}
-        values = {"key_id": key_id, "request_id": request_id, **times}
-        return Usage(*map(int, connection.execute(self._usage_query, values).one()))
+        return Usage(*map(int, usage_of(connection, key_id, request_id, **times)))
 
     def _wait(self, connection: Connection, key_id: str, leaving: int) -> float:
         """Seconds until the `leaving` oldest lines of the last minute have left it."""
@@ -209,22 +215,6 @@ class Ledger:
         return milliseconds(self._clock())
 
 
-def _usage_query() -> Select[Any]:
-    """The numbers of a `Usage`, of the lines of :key_id since :oldest without :request_id's."""
-    recent = ledger.c.at > bindparam("minute")
-    under_way = (ledger.c.state == RESERVED) & (ledger.c.at > bindparam("hold"))
-    sums = [
-        func.coalesce(func.sum(case((condition, value), else_=0)), 0)
-        for condition in (recent, under_way)
-        for value in (1, ledger.c.tokens)
-    ]
-    return select(*sums).where(
-        ledger.c.key_id == bindparam("key_id"),
-        ledger.c.at > bindparam("oldest"),
-        ledger.c.request_id != bindparam("request_id"),
-    )
-
-
 def _unknown_key() -> InvalidKeyError:
     """One error for all keys that are refused: it does not tell a revoked one from a wrong one."""
     return InvalidKeyError("The API key is not valid.", "Send a key of this server.")
@@ -241,38 +231,3 @@ def _check_arguments(tokens: int, request_id: str) -> None:
         raise OptionError(
             f"The request's id is {request_id[:50]!r}.", "Give 1 to 200 printable characters."
         )
-
-
-def _is(key_id: str, request_id: str) -> Any:
-    return (ledger.c.key_id == key_id) & (ledger.c.request_id == request_id)
-
-
-def _lock(connection: Connection, key_id: str) -> Row[Any] | None:
-    """The key, held until the transaction ends. SQLite holds the whole database already."""
-    query = select(keys).where(keys.c.id == key_id).with_for_update()
-    return connection.execute(query).one_or_none()
-
-
-def _line(connection: Connection, key_id: str, request_id: str) -> Row[Any] | None:
-    return connection.execute(select(ledger).where(_is(key_id, request_id))).one_or_none()
-
-
-def _write_line(
-    connection: Connection, line: Row[Any] | None, key_id: str, request_id: str, **values: Any
-) -> None:
-    if line is None:
-        row = {"key_id": key_id, "request_id": request_id, **values}
-        connection.execute(insert(ledger).values(row))
-    else:
-        connection.execute(update(ledger).where(_is(key_id, request_id)).values(values))
-
-
-def _release(connection: Connection, key_id: str, request_id: str) -> None:
-    reserved = _is(key_id, request_id) & (ledger.c.state == RESERVED)
-    connection.execute(update(ledger).where(reserved).values(state=RELEASED, tokens=0))
-
-
-def _charge(connection: Connection, key_id: str, tokens: int, requests: int, **values: int) -> None:
-    change = update(keys).where(keys.c.id == key_id)
-    used = {"used": keys.c.used + tokens, "requests": keys.c.requests + requests}
-    connection.execute(change.values(**used, **values))

@@ -18,6 +18,9 @@ PASS_SECONDS = 0.5
 whoever comes next waits longer."""
 LEAST_TOKENS = 256
 """In a pass, however slow the machine is."""
+WHOLE = 8
+"""A request of this part of a pass or less is not cut: in pieces it would wait for several passes, and
+passes of single documents are slow."""
 
 
 @dataclass(eq=False)
@@ -116,7 +119,7 @@ class Line:
             each.tokens for each in self._running if isinstance(each, Pass)
         )
         budget = whole = min(room, self._budget())
-        share = max(1, budget * free // self.waiting.num_keys)
+        fair = max(budget * free // self.waiting.num_keys, budget // WHOLE, 1)
         most_parts = -(-len(self.waiting) // free)
         parts: list[Part] = []
         while len(self.waiting) and budget > 0 and len(parts) < most_parts:
@@ -128,9 +131,10 @@ class Line:
                     return item
                 self.waiting.put_back(key, item, first=True)
                 break
-            stop, used = item.take(min(share, budget))
+            stop, used = item.take(min(fair, whole))
             # One document that is larger than the budget runs all the same, and where it is larger
-            # than the room, it waits until nothing else runs.
+            # than the room, it waits until nothing else runs. What the end of this pass would cut
+            # begins the next.
             if used > (budget if parts else room) and (parts or self._running):
                 self.waiting.put_back(key, item, first=True)
                 break

@@ -104,6 +104,30 @@ def test_closing_finishes_what_was_accepted_and_takes_nothing_more() -> None:
         assert not wait([*futures, reading], 0).not_done
 
 
+def test_small_requests_of_many_keys_stay_whole_and_large_ones_do_not() -> None:
+    model = Model()
+    with working(model, budget=40) as worker:
+        hold(worker, model)
+        large = score(worker, "large", "large", *[2] * 20)
+        small = [score(worker, f"key{n}", f"small{n}", 2, 2) for n in range(15)]
+        model.go.release(1000)
+        assert [future.result(10) for future in small] == [[0.0, 1.0]] * 15
+        assert large.result(10) == [float(place) for place in range(20)]
+    parts = [part for each in model.passes for part in each]
+    assert sum(name.startswith("small") for name, _, _ in parts) == 15
+    assert model.passes[1] == [("large", 0, 2), *((f"small{n}", 0, 2) for n in range(9))]
+
+
+def test_the_end_of_a_pass_cuts_nothing() -> None:
+    model = Model()
+    with working(model, budget=40) as worker:
+        hold(worker, model)
+        futures = [score(worker, f"key{n}", f"{n}", 1, 2) for n in range(14)]
+        model.go.release(1000)
+        assert not wait(futures, 10).not_done
+    assert model.passes[1:] == [[(f"{n}", 0, 2) for n in range(13)], [("13", 0, 2)]]
+
+
 def test_reading_waits_while_what_was_read_fills_the_memory() -> None:
     model = Model()
     with working(model, waiting_bytes=10) as worker:
