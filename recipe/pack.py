@@ -225,25 +225,41 @@ def word_rows(
     root mean square 1. `basis` (vocabulary,) marks the tokens whose mean and principal components
     are taken away; all by default.
     """
-    from recipe.teacher import Teacher, surface_vectors
-
-    teacher = Teacher.load()
-    size = tokenizer.get_vocab_size()
-    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    surfaces = [tokenizer.decode([i], skip_special_tokens=False) for i in range(size)]
-    known = np.array([bool(s.strip()) and s not in special and "\ufffd" not in s for s in surfaces])
-    common = known if basis is None else known & basis
-    meaning = teacher.encode([surface.strip() for surface in surfaces], "query: ").numpy()
-    identity = surface_vectors(teacher, surfaces).numpy()
+    surfaces, known = vocabulary(tokenizer)
     generator = np.random.default_rng(seed)
-    width = identity.shape[1]
-    turn = np.linalg.qr(generator.normal(size=(width, width)))[0]
-    rows = MEANING_SHARE**0.5 * _spread(meaning, common)
-    rows += (1 - MEANING_SHARE) ** 0.5 * _spread(identity, common) @ turn
-    rows[~known] = generator.normal(size=(int((~known).sum()), width))
+    common = known if basis is None else known & basis
+    rows = surface_rows(surfaces, common, generator)
+    rows[~known] = generator.normal(size=(int((~known).sum()), rows.shape[1]))
     # Tokens made of the same pieces would be told apart by nothing: a little noise does it.
     noisy = unit_rows(rows) + 0.1 * generator.normal(size=rows.shape)
     return unit_rows(noisy).astype(np.float32)
+
+
+def vocabulary(tokenizer: Tokenizer) -> tuple[list[str], NDArray[np.bool_]]:
+    """The surface of each token, and which of them are text."""
+    size = tokenizer.get_vocab_size()
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    surfaces = [tokenizer.decode([i], skip_special_tokens=False) for i in range(size)]
+    known = [bool(s.strip()) and s not in special and "\ufffd" not in s for s in surfaces]
+    return surfaces, np.array(known)
+
+
+def surface_rows(
+    surfaces: Sequence[str], common: NDArray[np.bool_], generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """What `word_rows` makes of surfaces, (surfaces, 384), less its noise. `common` marks those whose
+    mean and principal components are taken away; of the generator it takes the rotation, first."""
+    from recipe.teacher import Teacher, surface_vectors
+
+    teacher = Teacher.load()
+    meaning = teacher.encode([surface.strip() for surface in surfaces], "query: ").numpy()
+    identity = surface_vectors(teacher, surfaces).numpy()
+    width = identity.shape[1]
+    turn = np.linalg.qr(generator.normal(size=(width, width)))[0]
+    meant = MEANING_SHARE**0.5 * _spread(meaning, common)
+    named: NDArray[np.float64] = (1 - MEANING_SHARE) ** 0.5 * _spread(identity, common) @ turn
+    rows: NDArray[np.float64] = meant + named
+    return rows
 
 
 def shipped_rows(folder: Path = NANO) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sightrank.config import ModelConfig, VisionConfig
-from sightrank.model.decoder import SelfAttention
+from sightrank.model.decoder import DecoderLayer, SelfAttention
 from sightrank.model.multimodal import RerankerModel
 from sightrank.model.rope import VISION_THETA
 from sightrank.model.vision import VisionTower
@@ -16,13 +16,17 @@ from sightrank.model.vision import VisionTower
 NUM_SPECIAL = 14  # endoftext, im_start, im_end, six of boxes and quads, five of vision
 
 
-def nano_config(vocab_size: int) -> ModelConfig:
+WIRED = 4
+"""Layers that rank; those below them, where there are more, compose words (`recipe/composing.py`)."""
+
+
+def nano_config(vocab_size: int, layers: int = WIRED) -> ModelConfig:
     """Nano's shape: m0's architecture at a width of 384, the tokenizer's special tokens last."""
     special = vocab_size - NUM_SPECIAL
     return ModelConfig(
         vocab_size=vocab_size,
         hidden_size=384,
-        num_hidden_layers=4,
+        num_hidden_layers=layers,
         num_attention_heads=6,
         num_key_value_heads=2,
         intermediate_size=1024,
@@ -58,6 +62,8 @@ def fresh(config: ModelConfig, vectors: Tensor, query_word: int, seed: int = 0) 
     _look_around(model.visual)
     model.model.embed_tokens.weight.data.copy_(vectors)
     model.model.embed_tokens.weight.requires_grad_(False)
+    for layer in model.model.layers[:-WIRED]:
+        _look_back(layer, config.rope_theta)
     _wire(model, query_word)
     return model
 
@@ -110,6 +116,25 @@ def _look_around(tower: VisionTower) -> None:
                     q[head, half + start + fast] = length * turn.sin()
 
 
+@torch.no_grad()
+def _look_back(layer: DecoderLayer, theta: float) -> None:
+    """Heads start by attending to the token one, two or three places before, by the same means as
+    `_look_around`; what they find is not written anywhere yet, so the layer changes nothing."""
+    attention = layer.self_attn
+    width = attention.head_dim
+    half = width // 2
+    q, k = attention.q_proj.bias.view(-1, width), attention.k_proj.bias.view(-1, width)
+    length = (FOCUS * width**0.5) ** 0.5
+    for fast in range(4):
+        k[:, fast] = length
+        for head in range(len(q)):
+            turn = torch.tensor(-(1.0 + head % 3) * theta ** (-fast / half))
+            q[head, fast] = length * turn.cos()
+            q[head, half + fast] = length * turn.sin()
+    nn.init.zeros_(attention.o_proj.weight)
+    nn.init.zeros_(layer.mlp.down_proj.weight)
+
+
 SIZE = 6.0
 """Length of a written feature; an embedding has about 1 along any direction."""
 MARGIN = 6.0
@@ -120,7 +145,7 @@ SHARPNESS = (9.0, 13.0, 18.0)
 
 @torch.no_grad()
 def _wire(model: RerankerModel, query_word: int) -> None:
-    """Set one key-value head in each of the first three layers so that word overlap is seen at once.
+    """Set one key-value head in each of the first three layers that rank: word overlap is seen at once.
 
     A ranker's first skill is to notice which words of the query stand in the document; found by
     gradient descent alone it comes after a long plateau. Layer 0 flags what follows `query_word`.
@@ -128,7 +153,7 @@ def _wire(model: RerankerModel, query_word: int) -> None:
     and writes -1, where there is one in the document, +1. Layer 2 averages that over the query.
     Training starts from here and is free to change all of it.
     """
-    layers = [layer.self_attn for layer in model.model.layers[:3]]
+    layers = [layer.self_attn for layer in model.model.layers[-WIRED:][:3]]
     width = layers[0].head_dim
     size = model.config.hidden_size
     flag, *found = torch.linalg.qr(torch.randn(size, 4)).Q.T  # directions of features

@@ -6,6 +6,7 @@ A stage is a file in recipe/stages: which task, where it starts from, what is tr
 from __future__ import annotations
 
 import argparse
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
+from recipe.composing import Composing, ComposingConfig
 from recipe.distil import Taught
 from recipe.layout import Special
 from recipe.lexicon import Lexicon
@@ -23,8 +25,9 @@ from recipe.pages import PageConfig, PageRanking
 from recipe.pictures import PicturePack
 from recipe.ranking import RankingConfig, TextRanking
 from recipe.reading import Reader, Reading, ReadingConfig
-from recipe.start import fresh, nano_config
+from recipe.start import WIRED, fresh, nano_config
 from recipe.trainer import Task, TrainConfig, Trainer
+from recipe.words import WordPack
 from sightrank.model.multimodal import RerankerModel
 from sightrank.weights import read_tensors
 
@@ -40,7 +43,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     pack = TextPack.load(arguments.data / "pack" / "text.npz")
     tokenizer = Tokenizer.from_file(str(arguments.data / "tokenizer" / "tokenizer.json"))
-    model = begin(pack, tokenizer)
+    model = begin(pack, tokenizer, stage.get("layers", WIRED))
     task = make_task(stage, pack, tokenizer, model, arguments.data)
     trained = Reader(model) if isinstance(task, Reading) else model
     carry_over(stage, trained, arguments.runs)
@@ -64,15 +67,16 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def begin(pack: TextPack, tokenizer: Tokenizer) -> RerankerModel:
+def begin(pack: TextPack, tokenizer: Tokenizer, layers: int) -> RerankerModel:
     """A nano that has learned nothing yet."""
-    config = nano_config(tokenizer.get_vocab_size())
+    config = nano_config(tokenizer.get_vocab_size(), layers)
     query_word = tokenizer.encode("Query").ids[-1]
     return fresh(config, torch.from_numpy(pack.vectors), query_word)
 
 
 def carry_over(stage: dict[str, Any], trained: nn.Module, runs: Path) -> None:
-    """Lay what earlier stages trained, or a model `folder` holds, over the fresh weights."""
+    """Lay what earlier stages trained, or a model `folder` holds, over the fresh weights; the
+    decoder's layers of a source that is `raised` by some lie so much higher here."""
     for source in stage.get("from", []):
         prefixes = tuple(source["parts"])
         if "folder" in source:
@@ -81,10 +85,18 @@ def carry_over(stage: dict[str, Any], trained: nn.Module, runs: Path) -> None:
         else:
             place = runs / source["run"]
             saved = torch.load(place / "checkpoint.pt", weights_only=True)["model"]
-        chosen = {key: value for key, value in saved.items() if key.startswith(prefixes)}
+        chosen = {
+            _raised(key, source.get("raised", 0)): value
+            for key, value in saved.items()
+            if key.startswith(prefixes)
+        }
         unknown = trained.load_state_dict(chosen, strict=False).unexpected_keys
         if unknown or not chosen:
             raise SystemExit(f"{place} holds no {prefixes} that fit: {unknown[:5]}")
+
+
+def _raised(key: str, by: int) -> str:
+    return re.sub(r"^(model\.layers\.)(\d+)", lambda m: f"{m[1]}{int(m[2]) + by}", key)
 
 
 def unfreeze(stage: dict[str, Any], model: RerankerModel) -> None:
@@ -112,6 +124,9 @@ def make_task(
         return Reading(pack, tokenizer, reading, blank, _pictures(data, reading.named))
     ids = model.config
     special = Special(ids.vision_start_token_id, ids.vision_end_token_id, blank)
+    if stage["task"] == "composing":
+        words = WordPack.load(data / "pack" / "words.npz")
+        return Composing(pack, words, tokenizer, ComposingConfig(**options), special)
     if stage["task"] == "ranking":
         ranking = RankingConfig(**options)
         lexicon, taught = _lexicon(pack, tokenizer, ranking), _taught(tokenizer, ranking)
@@ -122,7 +137,7 @@ def make_task(
         lexicon, taught = _lexicon(pack, tokenizer, pages), _taught(tokenizer, pages)
         score = ids.score_token_id
         return PageRanking(pack, tokenizer, pages, special, score, things, lexicon, taught)
-    raise SystemExit(f"task {stage['task']!r} is not one of: reading, ranking, pages")
+    raise SystemExit(f"task {stage['task']!r} is not one of: reading, composing, ranking, pages")
 
 
 def _lexicon(pack: TextPack, tokenizer: Tokenizer, config: RankingConfig) -> Lexicon | None:
