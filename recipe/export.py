@@ -37,7 +37,9 @@ def main() -> None:
     state = _part(runs / arguments.decoder, ("model.", "score."))
     state |= _part(runs / arguments.vision, ("visual.",))
     tokenizer = arguments.data / "tokenizer" / "tokenizer.json"
-    config = nano_config(Tokenizer.from_file(str(tokenizer)).get_vocab_size())
+    vocab_size = Tokenizer.from_file(str(tokenizer)).get_vocab_size()
+    layers = sum(name.endswith(".input_layernorm.weight") for name in state)
+    config = nano_config(vocab_size, layers)
     write(state, config, tokenizer, arguments.to)
 
 

@@ -8,7 +8,6 @@ decoder to match meanings where it would match surfaces.
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from recipe.layout import Ints
+from recipe.words import WordPack
 
 NEAR = 0.45
 """Cosine from which two tokens count as translations of each other."""
@@ -28,39 +28,58 @@ UNSPACED = {"CJK": 1, "HANGUL": 2, "THAI": 3, "LAO": 3, "KHMER": 3, "MYANMAR": 3
 
 
 class Lexicon:
-    """Translations by token, in other scripts and, of another beginning, in the same one."""
+    """Translations by token: tokens, and words of several, in other scripts and, of another beginning,
+    in the same one."""
 
-    def __init__(self, vectors: NDArray[np.float32], tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, vectors: NDArray[np.float32], tokenizer: Tokenizer, words: WordPack | None = None
+    ) -> None:
         size = tokenizer.get_vocab_size()
-        words = [tokenizer.decode([token], skip_special_tokens=False) for token in range(size)]
-        scripts = np.array([_script(word) for word in words])
-        # Inflected forms share their beginning, and so do most words borrowed from one another.
-        _, begins = np.unique([word.strip().casefold()[:2] for word in words], return_inverse=True)
+        self._tokens, self._words = size, words
+        texts = [tokenizer.decode([token], skip_special_tokens=False) for token in range(size)]
         units = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=-1)
-        rows = [np.flatnonzero(scripts == name) for name in sorted(set(scripts) - {""})]
-        found: dict[int, list[int]] = defaultdict(list)
-        for one in rows:
-            for other in rows:
-                for token, near in _nearest(units, one, other, begins):
-                    found[token].append(near)
-        self._found = {token: np.array(near) for token, near in found.items()}
+        if words is not None:
+            several = [words.words[place].tolist() for place in range(len(words.words))]
+            texts += tokenizer.decode_batch(several)
+            more = torch.from_numpy(words.rows).float()  # the scale of a row changes no cosine
+            units = torch.cat((units, torch.nn.functional.normalize(more, dim=-1)))
+        scripts = np.array([_script(text) for text in texts])
+        # Inflected forms share their beginning, and so do most words borrowed from one another.
+        _, begins = np.unique([text.strip().casefold()[:2] for text in texts], return_inverse=True)
+        rows = {name: np.flatnonzero(scripts == name) for name in sorted(set(scripts) - {""})}
+        self._found: dict[int, dict[str, list[int]]] = {}
+        for one in rows.values():
+            for name, other in rows.items():
+                for token, near in _nearest(units, one[one < size], other, begins):
+                    self._found.setdefault(token, {}).setdefault(name, []).append(near)
 
     def __len__(self) -> int:
         """Tokens that have translations."""
         return len(self._found)
 
-    def __getitem__(self, token: int) -> Ints:
-        """Tokens that mean much the same."""
-        return self._found.get(token, np.empty(0, np.int64))
+    def __getitem__(self, token: int) -> dict[str, list[Ints]]:
+        """By script, tokens and words that mean much the same."""
+        found = self._found.get(token, {})
+        return {script: [self._spelt(place) for place in near] for script, near in found.items()}
 
     def swap(self, query: Ints, share: float, rng: np.random.Generator) -> Ints:
-        """The query with about `share` of its words swapped for translations."""
-        swapped = query.copy()
-        for place in np.flatnonzero(rng.random(len(query)) < share):
-            found = self[int(query[place])]
-            if len(found):
-                swapped[place] = rng.choice(found)
-        return swapped
+        """The query with about `share` of its words swapped for translations, all in one script."""
+        known = sorted(
+            {script for token in query.tolist() for script in self._found.get(token, ())}
+        )
+        if not known:
+            return query
+        script = known[int(rng.integers(len(known)))]
+        parts = []
+        for token, swapped in zip(query.tolist(), rng.random(len(query)) < share, strict=True):
+            near = self._found.get(token, {}).get(script, []) if swapped else []
+            parts.append(self._spelt(int(rng.choice(near))) if near else np.array([token]))
+        return np.concatenate(parts)
+
+    def _spelt(self, place: int) -> Ints:
+        if self._words is None or place < self._tokens:
+            return np.array([place])
+        return self._words.words[place - self._tokens]
 
 
 def _nearest(
@@ -68,8 +87,9 @@ def _nearest(
 ) -> Iterator[tuple[int, int]]:
     """(token of `rows`, one of the most alike of `others`) with a cosine of at least NEAR."""
     start = torch.from_numpy(begins)
-    for block in torch.split(torch.from_numpy(rows), 2048):
-        cosines = units[block] @ units[others].T
+    kept = units[others]
+    for block in torch.split(torch.from_numpy(rows), 512):
+        cosines = units[block] @ kept.T
         cosines[start[block][:, None] == start[others][None]] = -1.0
         near = cosines.topk(min(MOST, len(others)), dim=1)
         at, which = (near.values >= NEAR).nonzero(as_tuple=True)

@@ -294,8 +294,9 @@ class TextRanking:
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """nDCG@10 of held-out documents among 20, met as text and as grids; as text among 20 that
-        share words with one of them; as text asked for in other languages; and where one word of it,
-        the name of a place, is asked for in another language."""
+        share words with one of them; as text asked for in other languages; with words swapped for
+        translations, where there is a lexicon; and where one word of it, the name of a place, is
+        asked for in another language."""
         assert isinstance(model, RerankerModel)
         device = next(model.parameters()).device
         figures = {}
@@ -305,6 +306,7 @@ class TextRanking:
             ("grid", 1.0, plain),
             ("alike", 0.0, plain),
             ("cross", 0.0, replace(plain, cross_lingual=1.0)),
+            ("swapped", 0.0, replace(plain, swapped=1.0)),
             ("place", 0.0, replace(plain, placed=1.0, alone=1.0)),
         ):
             rng = np.random.default_rng(1)

@@ -129,19 +129,26 @@ def make_task(
         return Composing(pack, words, tokenizer, ComposingConfig(**options), special)
     if stage["task"] == "ranking":
         ranking = RankingConfig(**options)
-        lexicon, taught = _lexicon(pack, tokenizer, ranking), _taught(tokenizer, ranking)
+        taught = _taught(tokenizer, ranking)
+        lexicon = _lexicon(pack, tokenizer, ranking, data)
         return TextRanking(pack, ranking, special, ids.score_token_id, lexicon, taught)
     if stage["task"] == "pages":
         pages = PageConfig(**options)
         things = _pictures(data, pages.thing_share)
-        lexicon, taught = _lexicon(pack, tokenizer, pages), _taught(tokenizer, pages)
+        taught = _taught(tokenizer, pages)
+        lexicon = _lexicon(pack, tokenizer, pages, data)
         score = ids.score_token_id
         return PageRanking(pack, tokenizer, pages, special, score, things, lexicon, taught)
     raise SystemExit(f"task {stage['task']!r} is not one of: reading, composing, ranking, pages")
 
 
-def _lexicon(pack: TextPack, tokenizer: Tokenizer, config: RankingConfig) -> Lexicon | None:
-    return Lexicon(pack.vectors, tokenizer) if config.swapped else None
+def _lexicon(
+    pack: TextPack, tokenizer: Tokenizer, config: RankingConfig, data: Path
+) -> Lexicon | None:
+    if not config.swapped:
+        return None
+    words = data / "pack" / "words.npz"
+    return Lexicon(pack.vectors, tokenizer, WordPack.load(words) if words.exists() else None)
 
 
 def _taught(tokenizer: Tokenizer, config: RankingConfig) -> Taught | None:

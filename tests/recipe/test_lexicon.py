@@ -8,6 +8,8 @@ from tokenizers import Tokenizer, decoders, models
 
 from recipe import grow, pack, tokenizer
 from recipe.lexicon import Lexicon
+from recipe.pack import Ragged
+from recipe.words import WordPack
 from sightrank.weights import NANO
 
 WORDS = (" water", " Water", " waters", " fire", " вода", "水", "火", "ter", "42")
@@ -25,16 +27,41 @@ def words() -> Tokenizer:
 
 @pytest.fixture
 def lexicon(words: Tokenizer) -> Lexicon:
+    return Lexicon(vectors(), words)
+
+
+def vectors() -> np.ndarray:
     """Everything about water has one vector, the rest another."""
     about = {"water": [1.0, 0.1], "fire": [0.0, 1.0]}
     kinds = ["water", "water", "water", "fire", "water", "water", "fire", "water", "water"]
-    return Lexicon(np.array([about[kind] for kind in kinds], np.float32), words)
+    return np.array([about[kind] for kind in kinds], np.float32)
 
 
 def test_a_translation_is_of_another_script_or_beginning(lexicon: Lexicon) -> None:
-    assert sorted(lexicon[WORDS.index(" water")].tolist()) == [4, 5]
-    assert sorted(lexicon[WORDS.index("水")].tolist()) == [0, 1, 2, 4]
-    assert lexicon[WORDS.index(" fire")].tolist() == [WORDS.index("火")]
+    found = lexicon[WORDS.index(" water")]
+    assert {script: [int(each[0]) for each in near] for script, near in found.items()} == {
+        "CJK": [WORDS.index("水")],
+        "CYRILLIC": [WORDS.index(" вода")],
+    }
+    latin = lexicon[WORDS.index("水")]["LATIN"]
+    assert sorted(int(each[0]) for each in latin) == [0, 1, 2]
+    assert list(lexicon[WORDS.index(" fire")]) == ["CJK"]
+
+
+def test_words_of_several_tokens_translate_too(words: Tokenizer) -> None:
+    spelt = Ragged.of([[4, 7], [3, 7]])
+    rows = np.array([[127, 13], [0, 127]], np.int8)
+    ones = np.ones(2, np.float32)
+    pack = WordPack(spelt, spelt, ones, rows, ones)
+    lexicon = Lexicon(vectors(), words, pack)
+    latin = lexicon[WORDS.index("水")]["LATIN"]
+    assert [4, 7] not in [each.tolist() for each in latin]  # " водаter" is no word of one script
+    assert [3, 7] in [each.tolist() for each in lexicon[WORDS.index("火")]["LATIN"]]
+    drawn = {
+        tuple(lexicon.swap(np.array([6]), 1.0, np.random.default_rng(seed)).tolist())
+        for seed in range(20)
+    }
+    assert drawn == {(3,), (3, 7)}
 
 
 def test_fragments_and_numbers_have_no_translation(lexicon: Lexicon) -> None:
@@ -44,9 +71,9 @@ def test_fragments_and_numbers_have_no_translation(lexicon: Lexicon) -> None:
 
 def test_swapping_keeps_what_has_no_translation(lexicon: Lexicon) -> None:
     query = np.array([0, 7, 3, 8])
-    swapped = lexicon.swap(query, 1.0, np.random.default_rng(0))
-    assert swapped[0] in (4, 5)
-    assert swapped[1:].tolist() == [7, 6, 8]
+    for seed in range(8):
+        swapped = lexicon.swap(query, 1.0, np.random.default_rng(seed)).tolist()
+        assert swapped in ([4, 7, 3, 8], [5, 7, 6, 8])  # all in one script
     assert query.tolist() == [0, 7, 3, 8]
     assert lexicon.swap(query, 0.0, np.random.default_rng(0)).tolist() == query.tolist()
 
