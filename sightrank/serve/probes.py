@@ -88,6 +88,7 @@ def _state(request: Request) -> Response:
             "status": "ok" if ready else "stopping",
             "ready": ready,
             "model": service.models.first.name,
+            "models": [held.name for held in service.models],
             "device": str(service.models.first.reranker.device),
             "multimodal": True,
             "version": VERSION,

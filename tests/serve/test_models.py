@@ -87,6 +87,7 @@ def test_all_are_listed_and_others_are_not_found(
         own, second = own_name(reranker.name), own_name(other.name)
         others = [(name, own) for name in ("sightrank", "jina-reranker-m0")]
         assert names == [(own, own), *others, (second, second)]
+        assert (await client.get("/health")).json()["models"] == [own, second]
         body = {"model": "gpt-4", "query": "sugar", "documents": TEXTS}
         answer = await client.post("/v1/rerank", json=body)
         assert answer.status_code == 400 and second in answer.json()["detail"]

@@ -58,6 +58,10 @@ def test_two_models_stand_side_by_side(page: Page, reranker: Reranker, other: Re
         second.get_by_role("button", name="Show why").click()
     assert answered.value.json()["model"] == names[1]
     second.locator(".why blockquote").wait_for()
+    code = page.get_by_role("region", name="The same request")
+    for side, name in zip("AB", names, strict=True):
+        code.get_by_role("radiogroup", name="Side").get_by_label(side, exact=True).check()
+        expect(code.locator("code")).to_contain_text(f'"model": "{name}"')
     assert problems(page) == []
 
 

@@ -234,7 +234,7 @@ function showRanking(found, sides, body, documents) {
   const many = made[0].results.length;
   const took = made.length > 1 ? "ranked twice" : `ranked: ${cost(made[0])}`;
   say(`${many} ${many === 1 ? "document" : "documents"} ${took}. Best: ${called(documents[best.index], best).slice(0, 60)}, ${percent(best.relevance_score)}.`);
-  showCode({ ...sides[0], ...body }, state.facts?.key);
+  showCode(sides.map((asked) => ({ ...asked, ...body })), state.facts?.key);
   const { top, bottom } = at("results").getBoundingClientRect();
   if (top > innerHeight * 0.7 || bottom < 0) at("results").scrollIntoView({ block: "start" });
 }

@@ -4,29 +4,33 @@ import { LANGUAGES, shortened, snippet } from "./snippets.js";
 import { element } from "./view.js";
 
 const at = (id) => document.getElementById(id);
-const shown = { language: "curl", body: null, withKey: false };
+const shown = { language: "curl", bodies: [], side: 0, withKey: false };
 
 /** Put the languages there and let the button copy. */
 export function connectCode() {
-  at("languages").append(...Object.entries(LANGUAGES).map(([value, name]) => {
-    const input = element("input", { type: "radio", name: "language", value, checked: value === shown.language });
-    input.addEventListener("change", () => {
-      shown.language = value;
-      show();
-    });
-    return element("label", {}, input, name);
-  }));
+  at("languages").append(...Object.entries(LANGUAGES).map(([value, name]) => choice("language", value, name)));
   at("copy").addEventListener("click", copy);
 }
 
-/** Show the code of a body of /v1/rank. */
-export function showCode(body, withKey) {
-  Object.assign(shown, { body, withKey });
+/** Show the code of bodies of /v1/rank, one a side, of which one is chosen. */
+export function showCode(bodies, withKey) {
+  Object.assign(shown, { bodies, withKey, side: Math.min(shown.side, bodies.length - 1) });
+  at("code-sides").hidden = bodies.length < 2;
+  at("code-sides").replaceChildren(...bodies.map((_, number) => choice("side", number, "AB"[number])));
   show();
 }
 
+function choice(kind, value, name) {
+  const input = element("input", { type: "radio", name: `code-${kind}`, value, checked: value === shown[kind] });
+  input.addEventListener("change", () => {
+    shown[kind] = value;
+    show();
+  });
+  return element("label", {}, input, name);
+}
+
 function code() {
-  return snippet(shown.language, location.origin, shown.body, shown.withKey);
+  return snippet(shown.language, location.origin, shown.bodies[shown.side], shown.withKey);
 }
 
 function show() {
