@@ -168,8 +168,14 @@ def _ranker(
     request: Request, pool: Pool, index: Bm25 | None
 ) -> tuple[Scorer, Relevance, dict[str, Any] | str]:
     """The scorer, its scores' scale for a relative margin, and what identifies it."""
-    from sightrank.evaluate.peers import CROSS_ENCODER, FIRST_STAGE, check, is_peer, open_peer
-    from sightrank.train.mine import Bm25Scorer
+    from sightrank.evaluate.peers import (
+        CROSS_ENCODER,
+        FIRST_STAGE,
+        Bm25Scorer,
+        check,
+        is_peer,
+        open_peer,
+    )
 
     name = request.model.model or "nano"
     if not is_peer(name):
@@ -181,7 +187,7 @@ def _ranker(
     check(name, task)
     if name == "bm25":
         assert index is not None
-        return Bm25Scorer(pool, index), float, name
+        return Bm25Scorer(pool.documents, index), float, name
     relevance = _sigmoid if name.startswith(CROSS_ENCODER) else float
     return open_peer(name, request.timeout)(task), relevance, name
 

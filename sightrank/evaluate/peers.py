@@ -44,7 +44,7 @@ def open_peer(name: str, timeout: float = 60) -> Open:
     if name == FIRST_STAGE:
         return FirstStageOrder
     if name == BM25:
-        return WholeBm25
+        return lambda task: Bm25Scorer(list(task.dataset.documents.values()))
     if name.startswith(HTTP):
         service = HttpPeer.of(name, timeout)
         return lambda _: service
@@ -68,29 +68,15 @@ def check_texts(name: str, task: Task) -> None:
             )
 
 
-class _ById:
-    """What the two systems that know ids and not contents have in common."""
+class FirstStageOrder:
+    """The order that the candidates came in: what any reranker has to be better than."""
 
-    def __init__(self, name: str, task: Task) -> None:
-        self.name = name
+    name = FIRST_STAGE
+
+    def __init__(self, task: Task) -> None:
         # By identity: two documents of a set may be equal, as when both are the same picture.
         self._documents = {id(item): key for key, item in task.dataset.documents.items()}
         self._queries = {id(item): key for key, item in task.dataset.queries.items()}
-
-    def _keys(
-        self, queries: Sequence[Query], documents: Sequence[Document]
-    ) -> tuple[list[str], list[str]]:
-        return (
-            [self._queries[id(query)] for query in queries],
-            [self._documents[id(document)] for document in documents],
-        )
-
-
-class FirstStageOrder(_ById):
-    """The order that the candidates came in: what any reranker has to be better than."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(FIRST_STAGE, task)
         self._candidates = task.candidates
 
     def score_matrix(
@@ -102,18 +88,21 @@ class FirstStageOrder(_ById):
         progress: Progress | None = None,
     ) -> NDArray[np.float64]:
         """The run's own scores."""
-        asked, ranked = self._keys(queries, documents)
+        asked = [self._queries[id(query)] for query in queries]
+        ranked = [self._documents[id(document)] for document in documents]
         return np.array([self._candidates[asked[q]][ranked[d]] for q, d in pairs], np.float64)
 
 
-class WholeBm25(_ById):
-    """BM25 as a reranker: the statistics are those of the whole collection."""
+class Bm25Scorer:
+    """BM25 as a ranker of the documents that the statistics are of."""
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(BM25, task)
-        texts = {key: text_of(document) for key, document in task.dataset.documents.items()}
-        self._place = {key: place for place, key in enumerate(texts)}
-        self._index = Bm25(list(texts.values()))
+    name = BM25
+
+    def __init__(self, documents: Sequence[Document], index: Bm25 | None = None) -> None:
+        """`index`: that of these documents, where it is there already."""
+        self._index = index or Bm25([text_of(document) for document in documents])
+        # By identity: equal documents may be there twice.
+        self._place = {id(document): place for place, document in enumerate(documents)}
 
     def score_matrix(
         self,
@@ -123,13 +112,12 @@ class WholeBm25(_ById):
         *,
         progress: Progress | None = None,
     ) -> NDArray[np.float64]:
-        """BM25's scores; 0 where no term is shared."""
-        _, ranked = self._keys(queries, documents)
+        """Scores of pairs (pairs,); 0 where no term is shared."""
         values = np.empty(len(pairs))
         by_query: dict[int, list[int]] = {}
         for at, (query, _) in enumerate(pairs):
             by_query.setdefault(query, []).append(at)
         for query, rows in by_query.items():
             scores = self._index.scores(text_of(queries[query]))
-            values[rows] = scores[[self._place[ranked[pairs[at][1]]] for at in rows]]
+            values[rows] = scores[[self._place[id(documents[pairs[at][1]])] for at in rows]]
         return values

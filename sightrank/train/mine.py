@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from sightrank.errors import InputError, OptionError, SightrankError
 from sightrank.evaluate.datasets import text_of
 from sightrank.evaluate.first_stage import Bm25
-from sightrank.evaluate.run import Progress, Scorer
+from sightrank.evaluate.run import Scorer
 from sightrank.train.pool import Keys, Pool
 from sightrank.train.records import Group
-from sightrank.types import Document, Query
+from sightrank.types import Document
 
 FIRST_STAGES = ("bm25", "random", "all")
 SAMPLINGS = ("top", "random")
@@ -106,28 +106,6 @@ class Known:
         asked = self.keys(group.query)
         own = {self.keys(each.document) for each in group.candidates}
         return own | self._relevant[asked] | {asked}
-
-
-class Bm25Scorer:
-    """The first stage as the ranker: BM25 with the pool's statistics."""
-
-    name = "bm25"
-
-    def __init__(self, pool: Pool, index: Bm25) -> None:
-        self._index = index
-        self._place = {id(document): at for at, document in enumerate(pool.documents)}
-
-    def score_matrix(
-        self,
-        queries: Sequence[Query],
-        documents: Sequence[Document],
-        pairs: Sequence[tuple[int, int]],
-        *,
-        progress: Progress | None = None,
-    ) -> NDArray[np.float64]:
-        """Scores of pairs (pairs,); 0 where no term is shared."""
-        scores = [self._index.scores(text_of(query)) for query in queries]
-        return np.array([scores[q][self._place[id(documents[d])]] for q, d in pairs], np.float64)
 
 
 @dataclass(frozen=True)
