@@ -188,7 +188,7 @@ def join(sets: Sequence[Labelled]) -> Labelled:
 def verdict(result: Calibrated, fresh: Labelled) -> dict[str, Any]:
     """What the calibration and its promises are worth on pairs that nothing was chosen on."""
     p = result.calibration.apply(fresh.logits)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for each in result.thresholds:
         if each.probability is None:
             rows.append({"goal": each.goal, "wanted": each.wanted, "reached": None})

@@ -165,7 +165,9 @@ def answering(case: Case, known: Known) -> NDArray[np.bool_]:
     own = case.places.part == 0
     if isinstance(case.content[0], str):
         start, end = known.answer[0], known.answer[-1]
-        return (case.places.start[own] >= start) & (case.places.start[own] < end)
+        starts = case.places.start[own]
+        within: NDArray[np.bool_] = (starts >= start) & (starts < end)
+        return within
     return inside(case.content[0], known).ravel()
 
 

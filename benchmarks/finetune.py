@@ -103,7 +103,7 @@ def measure(folder: Path, seconds: float, steps: int | None) -> dict[str, Any]:
     task = prepare(folder / "valid", depth=DEPTH)
     rankers = [Reranker.from_pretrained(), Reranker.from_pretrained(str(folder / "result"))]
     before, after = (rerank(ranker, task) for ranker in rankers)
-    figures = [[row["ndcg@10"] for row in each.per_query.values()] for each in (after, before)]
+    new, old = ([row["ndcg@10"] for row in each.per_query.values()] for each in (after, before))
     return {
         "machine": describe(),
         "packages": {name: version(DISTRIBUTIONS.get(name, name)) for name in (*TRAIN, *VALID)},
@@ -115,7 +115,7 @@ def measure(folder: Path, seconds: float, steps: int | None) -> dict[str, Any]:
         "bm25": before.to_dict()["first_stage"],
         "before": {"fingerprint": rankers[0].fingerprint, **before.to_dict()["metrics"]},
         "after": {"fingerprint": rankers[1].fingerprint, **after.to_dict()["metrics"]},
-        "test": compare(*figures).to_dict(),
+        "test": compare(new, old).to_dict(),
     }
 
 

@@ -26,7 +26,7 @@ from machine import describe
 from sightrank import Document, Index, Reranker
 from sightrank.config import EngineConfig, ModelConfig
 from sightrank.engine.engine import Engine
-from sightrank.engine.precision import PRECISIONS
+from sightrank.engine.precision import PRECISIONS, Precision
 from sightrank.inputs.tokenizer import Tokenizer
 from sightrank.model.multimodal import RerankerModel
 from sightrank.weights import Checkpoint
@@ -69,7 +69,11 @@ def main() -> None:
 
 
 def row(
-    ranker: Reranker, pages: list[Document], path: Path, precision: str, truth: dict[int, float]
+    ranker: Reranker,
+    pages: list[Document],
+    path: Path,
+    precision: Precision,
+    truth: dict[int, float],
 ) -> dict[str, float]:
     """The figures of one precision."""
     forget(ranker)

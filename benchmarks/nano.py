@@ -12,7 +12,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from machine import describe
 
@@ -44,7 +46,7 @@ def main() -> None:
         ],
         "pictures": [Document.image(path) for path in sorted(DEMO.glob("pictures/*.png"))],
     }
-    result = {"machine": describe(), "sets": {}}
+    result: dict[str, Any] = {"machine": describe(), "sets": {}}
     for name, documents in sets.items():
         figures = [measure(arguments.model, documents) for _ in range(arguments.repeats)]
         result["sets"][name] = {
@@ -63,7 +65,7 @@ def measure(model: str | None, documents: list[Document]) -> dict[str, float]:
     ranker = Reranker.from_pretrained(model)
     cold = seconds(lambda: ranker.rank(QUERIES[0], documents))
     tokens = ranker.rank(QUERIES[0], documents).total_tokens
-    warm = min(seconds(lambda q=query: ranker.rank(q, documents)) for query in QUERIES[1:])
+    warm = min(seconds(partial(ranker.rank, query, documents)) for query in QUERIES[1:])
     pairs = [(q, d) for q in range(len(QUERIES)) for d in range(len(documents))]
     matrix = seconds(lambda: ranker.score_matrix(QUERIES, documents, pairs))
     return {

@@ -34,6 +34,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ from torch import nn
 from sightrank import Document, Index, Query, Reranker
 from sightrank.config import MAX_PIXELS, MIN_PIXELS, EngineConfig, ModelConfig, VisionConfig
 from sightrank.engine.engine import Engine
+from sightrank.engine.precision import Precision
 from sightrank.errors import SightrankError
 from sightrank.inputs.load import FileLimits
 from sightrank.inputs.pdf import render_page
@@ -125,7 +127,7 @@ def shape(name: str, part: int) -> ModelConfig:
     """Of that size, with nano's tokenizer: its special tokens' ids lie in any vocabulary."""
     nano = ModelConfig.from_file(NANO / "config.json")
     ids = {key: getattr(nano, key) for key in vars(nano) if key.endswith("_token_id")}
-    tiny = {
+    tiny: dict[str, Any] = {
         "vision": VisionConfig(depth=2, embed_dim=32, num_heads=2),
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
@@ -221,9 +223,10 @@ def ours(
     row["memory"] = spent(lambda: ranker.rank(QUERIES[1], documents)).each(len(pages))
     many = [(query, each) for each in documents for query in QUERIES * 4]
     row["memory, 12 queries"] = spent(lambda: ranker.score(many)).each(len(many))
-    for precision, state in (("exact", "disk"), ("features", "features")):
+    states: dict[Precision, str] = {"exact": "disk", "features": "features"}
+    for precision, state in states.items():
         path = folder / f"{dtype}-{precision}.index"
-        made = spent(lambda path=path, way=precision: ranker.index(documents, path, way))
+        made = spent(partial(ranker.index, documents, path, precision))
         if precision == "features":
             row["looked"] = made.each(len(pages))
         row[state] = from_disk(ranker, path, logits)

@@ -95,10 +95,10 @@ def draw_here(page: int) -> PIL.Image.Image:
     }
     frames = pdfium.answer(request, bytearray())
     next(frames)
-    header, body = next(frames)
+    header, body = next(frames)  # valid until the next is asked for
     size, stride = (header["width"], header["height"]), header["stride"]
-    image = PIL.Image.frombuffer("RGB", size, body, "raw", "RGB", stride, 1)
-    frames.close()
+    image = PIL.Image.frombuffer("RGB", size, bytes(body), "raw", "RGB", stride, 1)
+    list(frames)  # to its end, where the document is closed
     return image
 
 

@@ -73,12 +73,12 @@ def one_set(
         }
         grades = task.dataset.grades
         before, after = measure(grades, task.candidates), measure(grades, reranked)
-        values = [[each[query][TESTED] for query in grades] for each in (after, before)]
+        new, old = ([each[query][TESTED] for query in grades] for each in (after, before))
         lists[name.removeprefix("run.").removesuffix(".trec")] = {
             "depth": task.depth,
             "first_stage": average(before),
             "metrics": average(after),
-            "against": compare(*values).to_dict(),
+            "against": compare(new, old).to_dict(),
         }
     return {
         "dataset": folder.name,

@@ -122,13 +122,8 @@ def ours(folder: Path, options: argparse.Namespace) -> Iterator[tuple[Process, l
         arguments += ["--model", options.model]
     if options.passes:
         arguments += ["--passes", str(options.passes)]
-    with run(
-        arguments,
-        ready="/ready",
-        rank="/v1/rerank",
-        model="sightrank",
-        OMP_NUM_THREADS=str(options.threads),
-    ) as server:
+    threads = {"OMP_NUM_THREADS": str(options.threads)}
+    with run(arguments, threads, ready="/ready", rank="/v1/rerank", model="sightrank") as server:
         yield server, secrets
 
 

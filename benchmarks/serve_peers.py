@@ -7,12 +7,15 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
 from serve_process import NotStartedError, Process, run
 
-NANO = Path(__file__).parents[1] / "sightrank" / "nano"
+from sightrank.config import ModelConfig
+from sightrank.weights import NANO
+
 NAMES = ("sentence-transformers", "infinity")
 
 
@@ -53,19 +56,19 @@ class Peer:
             arguments = ["v2", "--model-id", model, "--served-model-name", "random"]
             arguments += ["--engine", "torch", "--device", "cpu", "--dtype", "float32"]
             arguments += ["--no-bettertransformer", "--no-model-warmup", "--port", "{port}"]
+            environment["INFINITY_ANONYMOUS_USAGE_STATS"] = "0"
             started = run(
                 arguments,
+                environment,
                 ready="/health",
                 rank="/rerank",
                 model="random",
                 program=self.program or "",
-                INFINITY_ANONYMOUS_USAGE_STATS="0",
-                **environment,
             )
         else:
             program = str(Path(__file__).with_name("serve_cross_encoder.py"))
             arguments = [program, model, "{port}"]
-            started = run(arguments, ready="/ready", rank="/rerank", model="random", **environment)
+            started = run(arguments, environment, ready="/ready", rank="/rerank", model="random")
         with started as server:
             yield server
 
@@ -99,28 +102,28 @@ def _version_of(program: str | None) -> str:
 def make_checkpoint(folder: Path) -> int:
     """A cross-encoder as wide and deep as nano's decoder; returns how many weights it has."""
     import torch
-    from transformers import BertConfig, BertForSequenceClassification
 
+    transformers = import_module("transformers")
     torch.manual_seed(0)
-    config = BertConfig(
+    nano = ModelConfig.from_file(NANO / "config.json")
+    config = transformers.BertConfig(
         vocab_size=_make_tokenizer(folder),
         hidden_size=384,
-        num_hidden_layers=4,
+        num_hidden_layers=nano.num_hidden_layers,
         num_attention_heads=6,
         intermediate_size=1280,  # two matrices of it are as large as nano's three of 1024
         max_position_embeddings=512,
         num_labels=1,
     )
-    model = BertForSequenceClassification(config)
+    model = transformers.BertForSequenceClassification(config)
     model.save_pretrained(folder)
-    return sum(parameter.numel() for parameter in model.parameters())
+    return sum(int(parameter.numel()) for parameter in model.parameters())
 
 
 def _make_tokenizer(folder: Path) -> int:
     """Nano's own, with BERT's special tokens around; returns the size of its vocabulary."""
     from tokenizers import Tokenizer
     from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer.from_file(str(NANO / "tokenizer.json"))
     special = ["[CLS]", "[SEP]", "[PAD]"]
@@ -129,7 +132,7 @@ def _make_tokenizer(folder: Path) -> int:
     tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=places
     )
-    PreTrainedTokenizerFast(
+    import_module("transformers").PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         cls_token="[CLS]",
         sep_token="[SEP]",

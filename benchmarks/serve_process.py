@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +58,13 @@ class Process:
 @contextmanager
 def run(
     arguments: Sequence[str],
+    environment: Mapping[str, str],
     *,
     ready: str,
     rank: str,
     model: str,
     program: str = sys.executable,
     patience: float = 180.0,
-    **environment: str,
 ) -> Iterator[Process]:
     """A server that is ready; "{port}" among `arguments` is the port. Raises NotStartedError."""
     with socket.socket() as free:
