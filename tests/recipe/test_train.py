@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def test_parts_are_carried_over(
     carry_over({"from": [{kind: place, "parts": ["visual."]}]}, other, sources)
     for name, weight in model.visual.state_dict().items():
         assert torch.allclose(other.visual.state_dict()[name], weight, atol=tolerance), name
+    assert torch.equal(other.model.layers[0].mlp.up_proj.weight, before)
+
+
+def test_layers_are_raised_above_new_ones(
+    sources: Path, model: RerankerModel, config: ModelConfig
+) -> None:
+    other = RerankerModel(replace(config, num_hidden_layers=config.num_hidden_layers + 2))
+    before = other.model.layers[0].mlp.up_proj.weight.clone()
+    raised = {"run": "run", "parts": ["model.layers.", "score."], "raised": 2}
+    carry_over({"from": [raised]}, other, sources)
+    for place, layer in enumerate(model.model.layers):
+        for name, weight in layer.state_dict().items():
+            assert torch.equal(other.model.layers[place + 2].state_dict()[name], weight), name
+    assert torch.equal(other.score[0].weight, model.score[0].weight)
     assert torch.equal(other.model.layers[0].mlp.up_proj.weight, before)
 
 
