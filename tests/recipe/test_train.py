@@ -51,7 +51,8 @@ def test_layers_are_raised_above_new_ones(
     for place, layer in enumerate(model.model.layers):
         for name, weight in layer.state_dict().items():
             assert torch.equal(other.model.layers[place + 2].state_dict()[name], weight), name
-    assert torch.equal(other.score[0].weight, model.score[0].weight)
+    for name, weight in model.score.state_dict().items():
+        assert torch.equal(other.score.state_dict()[name], weight), name
     assert torch.equal(other.model.layers[0].mlp.up_proj.weight, before)
 
 
