@@ -25,6 +25,11 @@ from recipe.words import WordPack
 from sightrank.model.attention import Packed
 from sightrank.model.multimodal import RerankerModel
 
+SIGNS = ("\n", '"', "(", "-", "/", "«", "„", "“", "‘", "'", ":", "¿", "¡")
+"""After which a word has no space."""
+HELD_OUT = 50
+"""One word in so many is never shown in training."""
+
 
 @dataclass(frozen=True)
 class ComposingConfig:
@@ -71,6 +76,8 @@ class Composing:
         surfaces, _ = vocabulary(tokenizer)
         self.alone = np.array([i for i, text in enumerate(surfaces) if not text[:1].isalpha()])
         self.signs = np.array([i for i, text in enumerate(surfaces) if text in SIGNS])
+        lengths = np.diff(pack.documents.offsets)
+        self.documents = np.flatnonzero(~pack.document_valid & (lengths > 0))
         self._edges = words.weights.cumsum()
 
     def batches(self, seed: int) -> Iterator[Batch]:
@@ -133,14 +140,9 @@ class Composing:
     def grid_batch(self, rng: np.random.Generator) -> Batch:
         """Passages as grids of cells."""
         pack = self.pack
-        documents = rng.choice(np.flatnonzero(~pack.document_valid), self.config.grids)
-        bodies = [pack.documents[int(index)] for index in documents]
+        bodies = [pack.documents[index] for index in rng.choice(self.documents, self.config.grids)]
         return pad_prefixes(
-            [
-                as_grid(pack.head, body, pack.tail, pack.widths, self.special, rng)
-                for body in bodies
-                if len(body)
-            ]
+            [as_grid(pack.head, body, pack.tail, pack.widths, self.special, rng) for body in bodies]
         )
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -205,10 +207,6 @@ class Composing:
                 cosine, first = _nearest(rows[moved["ends"]].float(), moved["targets"])
                 figures[f"{prefix}cosine_{name}"], figures[f"{prefix}first_{name}"] = cosine, first
         return figures
-
-
-SIGNS = ("\n", '"', "(", "-", "/", "«", "„", "“", "‘", "'", ":", "¿", "¡")
-HELD_OUT = 50
 
 
 def _apart(found: Tensor, wanted: Tensor) -> Tensor:

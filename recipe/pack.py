@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from tokenizers import Tokenizer
 
 from recipe.questions import BEGINNINGS
 from sightrank.weights import NANO, read_tensors
+
+if TYPE_CHECKING:
+    from recipe.teacher import Teacher
 
 _RAGGED = ("documents", "queries", "questions", "places")
 HEAD, TAIL = "**Document**:\n", "\n**Query**:\n"
@@ -111,11 +114,15 @@ class TextPack:
             fields[f"{name}_flat"], fields[f"{name}_offsets"] = ragged.flat, ragged.offsets
         for name in ("langs", "sources"):
             fields[name] = np.array(fields[name])
-        scales = np.abs(self.vectors).max(axis=1) / 127
-        fields["vectors"] = np.round(self.vectors / scales[:, None]).astype(np.int8)
-        fields["scales"] = scales
+        fields["vectors"], fields["scales"] = in_bytes(self.vectors)
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, **fields)
+
+
+def in_bytes(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Rows in int8, and the scale of each that brings it back."""
+    scales = np.abs(rows).max(axis=1) / 127
+    return np.round(rows / scales[:, None]).astype(np.int8), scales
 
 
 def by_group(groups: NDArray[np.int32]) -> dict[int, NDArray[np.int64]]:
@@ -225,10 +232,12 @@ def word_rows(
     root mean square 1. `basis` (vocabulary,) marks the tokens whose mean and principal components
     are taken away; all by default.
     """
+    from recipe.teacher import Teacher
+
     surfaces, known = vocabulary(tokenizer)
     generator = np.random.default_rng(seed)
     common = known if basis is None else known & basis
-    rows = surface_rows(surfaces, common, generator)
+    rows = surface_rows(Teacher.load(), surfaces, common, generator)
     rows[~known] = generator.normal(size=(int((~known).sum()), rows.shape[1]))
     # Tokens made of the same pieces would be told apart by nothing: a little noise does it.
     noisy = unit_rows(rows) + 0.1 * generator.normal(size=rows.shape)
@@ -245,13 +254,15 @@ def vocabulary(tokenizer: Tokenizer) -> tuple[list[str], NDArray[np.bool_]]:
 
 
 def surface_rows(
-    surfaces: Sequence[str], common: NDArray[np.bool_], generator: np.random.Generator
+    teacher: Teacher,
+    surfaces: Sequence[str],
+    common: NDArray[np.bool_],
+    generator: np.random.Generator,
 ) -> NDArray[np.float64]:
     """What `word_rows` makes of surfaces, (surfaces, 384), less its noise. `common` marks those whose
     mean and principal components are taken away; of the generator it takes the rotation, first."""
-    from recipe.teacher import Teacher, surface_vectors
+    from recipe.teacher import surface_vectors
 
-    teacher = Teacher.load()
     meaning = teacher.encode([surface.strip() for surface in surfaces], "query: ").numpy()
     identity = surface_vectors(teacher, surfaces).numpy()
     width = identity.shape[1]

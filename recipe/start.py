@@ -102,18 +102,24 @@ def _look_around(tower: VisionTower) -> None:
     depends on the distance alone, cos(f (distance - neighbour)) for each frequency f.
     """
     width = tower.head_dim
-    half, axis = width // 2, width // 4
+    axis = width // 4
     frequencies = VISION_THETA ** (-torch.arange(axis) / axis)
-    length = (FOCUS * width**0.5) ** 0.5
     for block in tower.blocks[:LOCAL_BLOCKS]:
         q, k, _ = block.attn.qkv.bias.view(3, -1, width).unbind()
         for head, offsets in zip(range(block.attn.num_heads), cycle(NEIGHBOURS), strict=False):
             for start, offset in zip((0, axis), offsets, strict=True):
-                for fast in range(min(3, axis)):
-                    turn = frequencies[fast] * offset
-                    k[head, start + fast] = length
-                    q[head, start + fast] = length * turn.cos()
-                    q[head, half + start + fast] = length * turn.sin()
+                _aim(q[head], k[head], start, frequencies[:3] * offset)
+
+
+def _aim(q: Tensor, k: Tensor, start: int, turns: Tensor) -> None:
+    """Biases q and k (head_dim,) of a head that make it look where the frequencies from `start` on
+    have turned by so much."""
+    half = len(q) // 2
+    length = (FOCUS * len(q) ** 0.5) ** 0.5
+    stop = start + len(turns)
+    k[start:stop] = length
+    q[start:stop] = length * turns.cos()
+    q[half + start : half + stop] = length * turns.sin()
 
 
 @torch.no_grad()
@@ -122,15 +128,10 @@ def _look_back(layer: DecoderLayer, theta: float) -> None:
     `_look_around`; what they find is not written anywhere yet, so the layer changes nothing."""
     attention = layer.self_attn
     width = attention.head_dim
-    half = width // 2
     q, k = attention.q_proj.bias.view(-1, width), attention.k_proj.bias.view(-1, width)
-    length = (FOCUS * width**0.5) ** 0.5
-    for fast in range(4):
-        k[:, fast] = length
-        for head in range(len(q)):
-            turn = torch.tensor(-(1.0 + head % 3) * theta ** (-fast / half))
-            q[head, fast] = length * turn.cos()
-            q[head, half + fast] = length * turn.sin()
+    frequencies = theta ** (-torch.arange(4) / (width // 2))
+    for head, row in enumerate(q):
+        _aim(row, k[head * len(k) // len(q)], 0, -(1 + head % 3) * frequencies)
     nn.init.zeros_(attention.o_proj.weight)
     nn.init.zeros_(layer.mlp.down_proj.weight)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from recipe.fetch import DATA
-from recipe.pack import Ragged, surface_rows, unit_rows, vocabulary
+from recipe.pack import Ragged, in_bytes, surface_rows, unit_rows, vocabulary
 from recipe.teacher import WORD_START, Teacher
 
 MOST = 160_000
@@ -118,23 +118,24 @@ def build(tokenizer: Tokenizer, teacher: Teacher, counts: Mapping[str, float]) -
         )
         for before in (" ", "")
     )
-    rows = word_rows(tokenizer, [" " + word for word in chosen])
-    scales = np.abs(rows).max(axis=1) / 127
+    rows, scales = in_bytes(word_rows(teacher, tokenizer, [" " + word for word in chosen]))
     weights = np.array(list(chosen.values()), np.float32)
     return WordPack(
         words,
         bare,
         weights / weights.sum(),
-        np.round(rows / scales[:, None]).astype(np.int8),
-        scales.astype(np.float32),
+        rows,
+        scales,
     )
 
 
-def word_rows(tokenizer: Tokenizer, surfaces: Sequence[str]) -> NDArray[np.float32]:
+def word_rows(
+    teacher: Teacher, tokenizer: Tokenizer, surfaces: Sequence[str]
+) -> NDArray[np.float32]:
     """Rows for surfaces beside the vocabulary's, made as those were made."""
     own, known = vocabulary(tokenizer)
     common = np.concatenate((known, np.zeros(len(surfaces), bool)))
-    rows = surface_rows([*own, *surfaces], common, np.random.default_rng(0))
+    rows = surface_rows(teacher, [*own, *surfaces], common, np.random.default_rng(0))
     return unit_rows(rows[len(own) :]).astype(np.float32)
 
 

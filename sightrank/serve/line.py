@@ -119,7 +119,7 @@ class Line:
             each.tokens for each in self._running if isinstance(each, Pass)
         )
         budget = whole = min(room, self._budget())
-        fair = max(budget * free // self.waiting.num_keys, budget // WHOLE, 1)
+        fair = min(whole, max(budget * free // self.waiting.num_keys, budget // WHOLE, 1))
         most_parts = -(-len(self.waiting) // free)
         parts: list[Part] = []
         while len(self.waiting) and budget > 0 and len(parts) < most_parts:
@@ -131,7 +131,7 @@ class Line:
                     return item
                 self.waiting.put_back(key, item, first=True)
                 break
-            stop, used = item.take(min(fair, whole))
+            stop, used = item.take(fair)
             # One document that is larger than the budget runs all the same, and where it is larger
             # than the room, it waits until nothing else runs. What the end of this pass would cut
             # begins the next.

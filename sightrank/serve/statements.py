@@ -79,7 +79,7 @@ def charge(connection: Connection, key_id: str, tokens: int, requests: int, **va
 def usage_of(connection: Connection, key_id: str, request_id: str, **times: int) -> Row[Any]:
     """The numbers of a `Usage` of a key, its line for `request_id` left out: of lines since the
     times "minute" and "hold", of none before "oldest"."""
-    return connection.execute(_USAGE, {"key_id": key_id, "request_id": request_id, **times}).one()
+    return connection.execute(_USAGE, {**_place(key_id, request_id), **times}).one()
 
 
 def _place(key_id: str, request_id: str) -> dict[str, str]:
@@ -96,9 +96,9 @@ def _usage_query() -> Select[Any]:
         for value in (1, ledger.c.tokens)
     ]
     return select(*sums).where(
-        ledger.c.key_id == bindparam("key_id"),
+        ledger.c.key_id == bindparam("of_key"),
         ledger.c.at > bindparam("oldest"),
-        ledger.c.request_id != bindparam("request_id"),
+        ledger.c.request_id != bindparam("of_request"),
     )
 
 

@@ -129,12 +129,12 @@ def test_rows_lie_where_the_vocabulary_s_do(
 ) -> None:
     asked: dict[str, Any] = {}
 
-    def rows(surfaces: list[str], common: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    def rows(_: Any, surfaces: list[str], common: np.ndarray, generator: Any) -> np.ndarray:
         asked["surfaces"], asked["common"] = surfaces, common
         return np.arange(len(surfaces) * 2, dtype=float).reshape(-1, 2)
 
     monkeypatch.setattr(words, "surface_rows", rows)
-    found = words.word_rows(tokenizer, [" fox"])
+    found = words.word_rows(None, tokenizer, [" fox"])  # type: ignore[arg-type]
     assert asked["surfaces"][-1] == " fox"
     assert not asked["common"][-1]
     assert asked["common"].any()
