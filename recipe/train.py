@@ -145,6 +145,7 @@ def make_task(
 def _lexicon(
     pack: TextPack, tokenizer: Tokenizer, config: RankingConfig, data: Path
 ) -> Lexicon | None:
+    """Of words of several tokens too, where `recipe.words` has written them."""
     if not config.swapped:
         return None
     words = data / "pack" / "words.npz"
