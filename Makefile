@@ -28,17 +28,19 @@ docs: $(VENV)/base ## Write docs/reference/cli.md from the commands
 bench: $(VENV)/test ## Run the benchmarks that end within minutes on two cores
 	$(BIN)/python benchmarks/nano.py
 
-data: $(VENV)/test ## Fetch nano's sources and build its data pack in .data (4 GB, half an hour)
+data: $(VENV)/test ## Fetch nano's sources and build its data pack in .data (4 GB, three quarters of an hour)
 	$(BIN)/python -m recipe.fetch
 	$(BIN)/python -m recipe.corpus
 	@mkdir -p $(DATA)/tokenizer  # nano's own, so that its weights fit; `python -m recipe.tokenizer` cuts one
 	@test -e $(DATA)/tokenizer/tokenizer.json || cp sightrank/nano/tokenizer.json $(DATA)/tokenizer/
 	$(BIN)/python -m recipe.pack
 	$(BIN)/python -m recipe.pictures
+	$(BIN)/python -m recipe.context
 
 nano: $(VENV)/test ## Train nano from the data pack and write sightrank/nano (hours on two cores)
 	set -e; for stage in text letters shifted read read-pages read-more pages pages-last \
-	  read-again text-again pages-again read-longer text-wider pages-wider; do \
+	  read-again text-again pages-again read-longer text-wider pages-wider \
+	  composing text-meanings; do \
 	  $(BIN)/python -m recipe.train recipe/stages/$$stage.toml $(TRAIN); done
 	$(BIN)/python -m recipe.export --to sightrank/nano
 

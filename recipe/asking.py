@@ -25,6 +25,9 @@ class AskingConfig:
     that."""
     span_share: float = 0.6
     """How often the query is a span of the passage rather than its title or summary."""
+    cloze: float = 0.3
+    """How often a span in the passage's own language is taken out of it, so that no words of the query
+    stand there as they do in it."""
     swapped: float = 0.0
     """How often some words of a query are swapped for translations, word by word."""
     question_share: float = 0.3
@@ -96,8 +99,7 @@ class Asking:
         source = body if other is None else self.pack.documents[other]
         start, stop = span(source, self.config.query_tokens, rng)
         query = source[start:stop]
-        if other is None and rng.random() < 0.3 and len(body) > 3 * len(query):
-            # the words must not stand there as such
+        if other is None and rng.random() < self.config.cloze and len(body) > 3 * len(query):
             body = np.concatenate((body[:start], body[stop:]))
         elif rng.random() < 0.7:
             query = _thin(query, rng)

@@ -1,34 +1,43 @@
-"""Composing: the lowest layers learn to make a word's row out of the rows of its pieces.
+"""Composing: the lowest layers learn what each token means where it stands.
 
-A word that the tokenizer cuts up reaches the decoder as fragments that mean nothing, or something else.
-Where its last piece stands, the state is taught to be the row that the word would have in the embedding
-matrix, which lies beside the rows of its translations. What stands alone, and the cells of a grid, stay
-what they are. All of it is dense: each word has a target, no ranking is needed.
+A token is a word, a piece of one or a sign, and its row of the embedding matrix the same in every text.
+The teacher's states tell words from their context and lie beside those of their translations
+(`recipe/context.py`). They are learned into the quarter of the state that rows use least; in the other
+three the row stays, so that rare words are still told apart by their pieces. All of it is dense: nearly
+every token has a target, no ranking is needed.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recipe.grid import embed_slots, pad_prefixes
-from recipe.layout import Ints, Special, as_grid
-from recipe.pack import TextPack, vocabulary
+from recipe.context import SIZE, ContextPack
+from recipe.fonts import Fonts
+from recipe.layout import Ints, Prefix, Special, as_grid, as_text
+from recipe.pack import TextPack
+from recipe.render import BLOCK, render_passage
+from recipe.showing import Shown, embed, join
+from recipe.start import MEANING, meaning_basis
 from recipe.trainer import Batch
-from recipe.words import WordPack
 from sightrank.model.attention import Packed
 from sightrank.model.multimodal import RerankerModel
 
-SIGNS = ("\n", '"', "(", "-", "/", "«", "„", "“", "‘", "'", ":", "¿", "¡")
-"""After which a word has no space."""
-HELD_OUT = 50
-"""One word in so many is never shown in training."""
+Floats = NDArray[np.float32]
+Kind = Literal["row", "grid", "picture"]
+HELD_OUT = 40
+"""One text in so many is never shown in training."""
 
 
 @dataclass(frozen=True)
@@ -36,29 +45,27 @@ class ComposingConfig:
     """What a step of composing is made of."""
 
     rows: int = 24
-    tokens: int = 96
-    """Tokens of a row, words drawn one by one: what stands before a word says nothing about it."""
-    alone: float = 0.3
-    """Share of tokens drawn that are words or signs of their own."""
-    bare: float = 0.15
-    """Share of words that begin a line or follow a sign, without the space that is part of most."""
-    grid_share: float = 0.15
-    """How often a step is one of grids of cells instead."""
-    grids: int = 4
+    tokens: tuple[int, int] = (30, 120)
+    """Tokens of a document, at least and at most: texts one after another."""
+    query_tokens: int = 32
+    grid_share: float = 0.25
+    """How often documents are grids of cells instead, where the state of a cell is taught the mean of
+    what the tokens in it mean."""
+    picture_share: float = 0.0
+    """How often documents are printed and seen through the vision tower: what it has misread can be
+    told from what stands around."""
+    pictures: int = 14
+    largest: int = 180
+    """Visual tokens of a picture, at most."""
+    fonts: str | None = None
+    """A folder with fonts at any depth; None: the system's."""
+    noise: float = 0.1
     layers: int = 2
     """Layers that compose, from the lowest."""
     temperature: float = 0.1
-    """Of the softmax over the words of a step, for the state and for the row that it should be."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """Tokens, and where a state is taught: `ends` what word it is, `kept` that it stays its token."""
-
-    tokens: Ints
-    ends: Ints
-    words: Ints
-    kept: Ints
+    """Of the softmax over the targets of a step, for the state and for what it should be."""
+    compared: int = 1024
+    """Targets in that softmax, at most."""
 
 
 class Composing:
@@ -67,159 +74,161 @@ class Composing:
     def __init__(
         self,
         pack: TextPack,
-        words: WordPack,
+        contexts: ContextPack,
         tokenizer: Tokenizer,
         config: ComposingConfig,
         special: Special,
     ) -> None:
-        self.pack, self.words, self.config, self.special = pack, words, config, special
-        surfaces, _ = vocabulary(tokenizer)
-        self.alone = np.array([i for i, text in enumerate(surfaces) if not text[:1].isalpha()])
-        self.signs = np.array([i for i, text in enumerate(surfaces) if text in SIGNS])
-        lengths = np.diff(pack.documents.offsets)
-        self.documents = np.flatnonzero(~pack.document_valid & (lengths > 0))
-        self._edges = words.weights.cumsum()
+        self.pack, self.contexts, self.config, self.special = pack, contexts, config, special
+        self.tokenizer = tokenizer
+        self.fonts = Fonts.discover(Path(config.fonts) if config.fonts else None)
+        self.basis = meaning_basis(torch.from_numpy(pack.vectors))
+        every = np.arange(len(contexts.texts))
+        self.shown = every[every % HELD_OUT != 0]
+        self.held_out = every[every % HELD_OUT == 0]
 
     def batches(self, seed: int) -> Iterator[Batch]:
-        """Endless steps: rows of words, and now and then grids."""
+        """Endless steps: prompts whose documents are rows of tokens, grids or pictures."""
         rng = np.random.default_rng(seed)
         while True:
-            if rng.random() < self.config.grid_share:
-                yield self.grid_batch(rng)
-            else:
-                yield self.batch([self.row(rng) for _ in range(self.config.rows)])
+            yield self.batch(self.shown, rng, self._kind(rng.random()))
 
-    def row(self, rng: np.random.Generator, valid: bool = False) -> Row:
-        """Words one after another, each drawn by its weight, and single tokens between them."""
-        parts: list[Ints] = []
-        ends: list[int] = []
-        chosen: list[int] = []
-        kept: list[int] = []
+    def _kind(self, chance: float) -> Kind:
+        if chance < self.config.grid_share:
+            return "grid"
+        return "picture" if chance < self.config.grid_share + self.config.picture_share else "row"
+
+    def batch(self, texts: Ints, rng: np.random.Generator, kind: Kind) -> Batch:
+        """Prompts padded at the right; `taught` counts slots through all of them."""
+        count = self.config.pictures if kind == "picture" else self.config.rows
+        prompts = [self.prompt(texts, rng, kind) for _ in range(count)]
+        batch = join([document for document, _, _ in prompts])
+        slots = batch["prefix_positions"].shape[-1]
+        places = [where + number * slots for number, (_, where, _) in enumerate(prompts)]
+        batch["taught"] = torch.from_numpy(np.concatenate(places))
+        batch["targets"] = torch.from_numpy(np.concatenate([means for _, _, means in prompts]))
+        return batch
+
+    def prompt(
+        self, texts: Ints, rng: np.random.Generator, kind: Kind
+    ) -> tuple[Prefix | Shown, Ints, Floats]:
+        """A prompt with a query, the slots that have a target, and the targets (slots, SIZE)."""
+        pack, config = self.pack, self.config
+        body, ends, means = self._join(texts, rng, int(rng.integers(*config.tokens)))
+        query, query_ends, query_means = self._join(texts, rng, 1)
+        fits = query_ends < config.query_tokens
+        tail = np.concatenate((pack.tail, query[: config.query_tokens]))
+        printed = self._print(body, ends, rng) if kind == "picture" else None
+        document: Prefix | Shown
+        if printed:
+            image, squares = printed
+            document = Shown.of(image, pack.head, tail, self.special)
+            prefix = document.prefix
+            seen = squares >= 0
+            slots, means = prefix.slots[squares[seen]], means[seen]
+        else:
+            if kind == "grid":
+                prefix = as_grid(pack.head, body, tail, pack.widths, self.special, rng)
+            else:
+                prefix = as_text(pack.head, body, tail)
+            document, slots = prefix, prefix.slots[ends]
+        after = len(prefix) - len(tail) + len(pack.tail)
+        slots = np.concatenate((slots, after + query_ends[fits]))
+        slots, of_slot = np.unique(slots, return_inverse=True)
+        sums = np.zeros((len(slots), SIZE), np.float32)
+        np.add.at(sums, of_slot, np.concatenate((means, query_means[fits])))
+        return document, slots, sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-6)
+
+    def _print(
+        self, body: Ints, ends: Ints, rng: np.random.Generator
+    ) -> tuple[Image.Image, Ints] | None:
+        """The body as a picture, and the square that each of the tokens at `ends` ends in: -1 where
+        it is cut off. None where its characters cannot be told apart."""
+        text = str(self.tokenizer.decode(body.tolist()))
+        encoding = self.tokenizer.encode(text)
+        if encoding.ids != body.tolist():
+            return None  # it begins or ends amid a character
+        chance = random.Random(int(rng.integers(2**31)))
+        page = render_passage(text, chance, self.fonts, self.config.largest)
+        mine, theirs = (np.array([not c.isspace() for c in each]) for each in (text, page.text))
+        shown = "".join(page.text.split())
+        if not shown or not "".join(text.split()).startswith(shown):
+            return None
+        place = mine.cumsum()[[encoding.offsets[end][1] - 1 for end in ends]] - 1
+        on_page = np.flatnonzero(theirs)
+        columns, rows = page.pixels.shape[1] // BLOCK, page.pixels.shape[0] // BLOCK
+        where = page.places[on_page[place.clip(0, len(on_page) - 1)]] / BLOCK
+        x, y = np.nan_to_num(where, nan=-1.0).astype(np.int64).T
+        inside = (place >= 0) & (place < len(on_page)) & (x >= 0) & (x < columns)
+        inside &= (y >= 0) & (y < rows)
+        return Image.fromarray(page.pixels), np.where(inside, y * columns + x, -1)
+
+    def _join(self, texts: Ints, rng: np.random.Generator, size: int) -> tuple[Ints, Ints, Floats]:
+        """Texts on lines of their own, until there are `size` tokens: tokens, ends and targets."""
+        bodies: list[Ints] = []
+        ends: list[Ints] = []
+        means: list[Floats] = []
         used = 0
-        while used < self.config.tokens:
-            if rng.random() < self.config.alone:
-                tokens = rng.choice(self.alone, 1)
-                kept.append(used)
-            else:
-                word, tokens = self._draw(rng, valid)
-                ends.append(used + len(tokens) - 1)
-                chosen.append(word)
-                kept += range(used, used + len(tokens) - 1)
-            parts.append(tokens)
-            used += len(tokens)
-        return Row(np.concatenate(parts), *map(np.array, (ends, chosen, kept)))
-
-    def _draw(self, rng: np.random.Generator, valid: bool) -> tuple[int, Ints]:
-        """A word, one in `HELD_OUT` of which are kept for validation, and its tokens."""
-        while True:
-            word = min(int(np.searchsorted(self._edges, rng.random())), len(self._edges) - 1)
-            if (word % HELD_OUT == 0) == valid:
-                break
-        if rng.random() < self.config.bare:
-            return word, np.concatenate((rng.choice(self.signs, 1), self.words.bare[word]))
-        return word, self.words.words[word]
-
-    def batch(self, rows: list[Row]) -> Batch:
-        """Rows cut to one length; `ends` and `kept` count through all of them."""
-        length = self.config.tokens
-        ends, chosen, kept = [], [], []
-        for number, row in enumerate(rows):
-            inside = row.ends < length
-            ends.append(row.ends[inside] + number * length)
-            chosen.append(row.words[inside])
-            kept.append(row.kept[row.kept < length] + number * length)
-        words = np.concatenate(chosen)
-        targets = self.words.rows[words] * self.words.scales[words, None]
-        return {
-            "ids": torch.from_numpy(np.stack([row.tokens[:length] for row in rows])),
-            "ends": torch.from_numpy(np.concatenate(ends)),
-            "kept": torch.from_numpy(np.concatenate(kept)),
-            "targets": torch.from_numpy(targets.astype(np.float32)),
-        }
-
-    def grid_batch(self, rng: np.random.Generator) -> Batch:
-        """Passages as grids of cells."""
-        pack = self.pack
-        bodies = [pack.documents[index] for index in rng.choice(self.documents, self.config.grids)]
-        return pad_prefixes(
-            [as_grid(pack.head, body, pack.tail, pack.widths, self.special, rng) for body in bodies]
-        )
+        while used < size:
+            text = int(rng.choice(texts))
+            bodies += [self.contexts.texts[text], np.array([self.special.blank])]
+            ends.append(self.contexts.ends[text] + used)
+            means.append(self.contexts.target(text))
+            used += len(bodies[-2]) + 1
+        return np.concatenate(bodies[:-1]), np.concatenate(ends), np.concatenate(means)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """1 - cosine to each word's row, and of what should stay to what it was; the cross-entropy
-        of the step's words under the state to those under the row; log(rms)^2, which should be 0."""
+        """Squared distance to what tokens mean and, in the other directions, to their rows; and the
+        cross-entropy of the step's targets under the state to those under the target."""
         assert isinstance(model, RerankerModel)
-        if "ids" not in batch:
-            return self._grid_loss(model, batch)
-        before, states = self.states(model, batch["ids"])
-        found = states[batch["ends"]]
-        kept = _apart(states[batch["kept"]], before[batch["kept"]])
-        words = _apart(found, batch["targets"])
-        likeness = self._likeness(found, batch["targets"])
-        figures = {"words": words.item(), "kept": kept.item(), "likeness": likeness.item()}
-        loss = words + 0.5 * likeness + 0.5 * kept + 0.1 * _oversize(states)
-        return loss, figures
+        before, states = self.states(model, batch, self.config.noise if model.training else 0.0)
+        slots = batch["prefix_positions"].shape[-1]
+        present = torch.arange(slots, device=states.device) < batch["prefix_lengths"][:, None]
+        basis = self.basis.to(states.device)
+        size = states.shape[1] ** 0.5  # the length of a row
+        said = states @ basis.T / (MEANING * size)  # (slots, SIZE), as targets are
+        rest = states - before
+        rest = (rest - rest @ basis.T @ basis)[present.flatten()] / size
+        found, targets = said[batch["taught"]], batch["targets"]
+        meaning = (found - targets).square().sum(dim=-1).mean()
+        kept = rest.square().sum(dim=-1).mean()
+        some = torch.randperm(len(found), device=found.device)[: self.config.compared]
+        likeness = self._likeness(found[some], targets[some])
+        figures = {"meaning": meaning.item(), "kept": kept.item(), "likeness": likeness.item()}
+        return meaning + kept + 0.3 * likeness, figures
 
-    def states(self, model: RerankerModel, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """(rows, tokens) ids -> rows of the embedding matrix and states above the composing layers,
-        each (rows * tokens, size)."""
-        rows, tokens = ids.shape
-        positions = torch.arange(tokens, device=ids.device).repeat(3, rows)
-        before = model.model.embed_tokens(ids.flatten())
-        return before, self._composed(model, before, positions, [tokens] * rows)
-
-    def _composed(
-        self, model: RerankerModel, hidden: Tensor, positions: Tensor, lengths: list[int]
-    ) -> Tensor:
-        rotary, plan = model.rotary(positions), Packed(lengths, causal=True)
+    def states(
+        self, model: RerankerModel, batch: Batch, noise: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """What enters the lowest layer and what leaves the last that composes, (all slots, size)."""
+        cells = embed(model, batch, noise)
+        documents, slots, _ = cells.shape
+        before = hidden = cells.flatten(0, 1)
+        rotary = model.rotary(batch["prefix_positions"].flatten(1))
+        plan = Packed([slots] * documents, causal=True)
         for index in range(self.config.layers):
             hidden = model.model.layers[index](hidden, rotary, plan.layer(index))
-        return hidden
+        return before, hidden.float()
 
     def _likeness(self, found: Tensor, targets: Tensor) -> Tensor:
-        units = F.normalize(targets, dim=-1)
-        wanted = (units @ units.T / self.config.temperature).softmax(dim=-1)
-        logits = F.normalize(found.float(), dim=-1) @ units.T / self.config.temperature
+        wanted = (targets @ targets.T / self.config.temperature).softmax(dim=-1)
+        logits = F.normalize(found, dim=-1) @ targets.T / self.config.temperature
         return -(wanted * (logits.log_softmax(dim=-1) - wanted.log())).sum(dim=-1).mean()
 
-    def _grid_loss(self, model: RerankerModel, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        cells = embed_slots(model, batch, noise=0.1)
-        documents, slots, _ = cells.shape
-        before, positions = cells.flatten(0, 1), batch["prefix_positions"].flatten(1)
-        states = self._composed(model, before, positions, [slots] * documents)
-        present = torch.arange(slots, device=cells.device) < batch["prefix_lengths"][:, None]
-        present = present.flatten()
-        kept = _apart(states[present], before[present])
-        return 0.5 * kept + 0.1 * _oversize(states[present]), {"cells": kept.item()}
-
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Of words shown in training and of words held out: the cosine of state and row, and how
-        often the right one of all words of the draw is the nearest; the same without composing."""
+        """Of texts held out, as rows, grids and pictures: the cosine of what is said and what is meant, and
+        how often the right target of all those of the step is the nearest."""
         assert isinstance(model, RerankerModel)
         device = next(model.parameters()).device
         figures = {}
-        for name, valid in (("shown", False), ("held_out", True)):
-            rng = np.random.default_rng(2)
-            batch = self.batch([self.row(rng, valid) for _ in range(2 * self.config.rows)])
-            moved = {key: value.to(device) for key, value in batch.items()}
-            before, states = self.states(model, moved["ids"])
-            for prefix, rows in (("", states), ("pieces_", before)):
-                cosine, first = _nearest(rows[moved["ends"]].float(), moved["targets"])
-                figures[f"{prefix}cosine_{name}"], figures[f"{prefix}first_{name}"] = cosine, first
+        kinds: tuple[Kind, ...] = ("row", "grid", "picture")
+        for name in kinds:
+            batch = self.batch(self.held_out, np.random.default_rng(2), name)
+            batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+            _, states = self.states(model, batch)
+            said = F.normalize(states[batch["taught"]] @ self.basis.to(device).T, dim=-1)
+            cosines = said @ batch["targets"].T
+            right = cosines.diagonal()
+            figures[f"cosine_{name}"] = float(right.mean())
+            figures[f"first_{name}"] = float((cosines.amax(dim=-1) <= right).float().mean())
         return figures
-
-
-def _apart(found: Tensor, wanted: Tensor) -> Tensor:
-    return (1 - F.cosine_similarity(found.float(), wanted.float(), dim=-1)).mean()
-
-
-def _oversize(states: Tensor) -> Tensor:
-    """Mean log(rms)^2 of (tokens, size)."""
-    return (states.float().square().mean(dim=-1) + 1e-6).log().div(2).square().mean()
-
-
-def _nearest(found: Tensor, targets: Tensor) -> tuple[float, float]:
-    units, states = F.normalize(targets, dim=-1), F.normalize(found, dim=-1)
-    best = units[(states @ units.T).argmax(dim=-1)]
-    same = ((best * units).sum(dim=-1) > 0.999).float().mean()
-    return float((states * units).sum(dim=-1).mean()), float(same)

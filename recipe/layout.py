@@ -27,6 +27,8 @@ class Prefix:
     positions: Ints
     """(3, slots)"""
     next_position: int
+    slots: Ints
+    """Of each token of the document, or of each cell of a picture, the slot that it is in."""
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -45,7 +47,8 @@ def as_text(head: Ints, body: Ints, tail: Ints) -> Prefix:
     """Every token a slot of its own, all three position rows alike."""
     tokens = np.concatenate((head, body, tail))
     size = len(tokens)
-    return Prefix(tokens, np.arange(size + 1), np.tile(np.arange(size), (3, 1)), size)
+    positions = np.tile(np.arange(size), (3, 1))
+    return Prefix(tokens, np.arange(size + 1), positions, size, len(head) + np.arange(len(body)))
 
 
 def as_grid(
@@ -63,17 +66,15 @@ def as_grid(
     columns = int(column.max()) + 1 + left + right
     cell = (row + top) * columns + column + left
     tokens, counts = _fill(body, cell, rows * columns, special.blank)
-    return _around(head, tokens, counts, (rows, columns), tail, special)
+    return _around(head, tokens, counts, (rows, columns), tail, special, cell)
 
 
-def as_picture(
-    head: Ints, grid: tuple[int, int], tail: Ints, special: Special
-) -> tuple[Prefix, slice]:
-    """A prompt around a picture of (rows, columns) visual tokens, blank so far, and their slots."""
+def as_picture(head: Ints, grid: tuple[int, int], tail: Ints, special: Special) -> Prefix:
+    """A prompt around a picture of (rows, columns) visual tokens, blank so far."""
     cells = grid[0] * grid[1]
     blanks = np.full(cells, special.blank)
-    prefix = _around(head, blanks, np.ones(cells, np.int64), grid, tail, special)
-    return prefix, slice(len(head) + 1, len(head) + 1 + cells)
+    ones = np.ones(cells, np.int64)
+    return _around(head, blanks, ones, grid, tail, special, np.arange(cells))
 
 
 def _around(
@@ -83,6 +84,7 @@ def _around(
     grid: tuple[int, int],
     tail: Ints,
     special: Special,
+    cell: Ints,
 ) -> Prefix:
     """The prompt around cells in raster order, counts[c] of the tokens in each, at the positions
     that the network gives an image."""
@@ -99,6 +101,7 @@ def _around(
             (np.tile(np.arange(start), (3, 1)), picture, np.tile(ends, (3, 1))), axis=1
         ),
         next_position=int(ends[-1]) + 1,
+        slots=start + cell,
     )
 
 

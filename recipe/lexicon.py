@@ -17,7 +17,6 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from recipe.layout import Ints
-from recipe.words import WordPack
 
 NEAR = 0.45
 """Cosine from which two tokens count as translations of each other."""
@@ -28,21 +27,12 @@ UNSPACED = {"CJK": 1, "HANGUL": 2, "THAI": 3, "LAO": 3, "KHMER": 3, "MYANMAR": 3
 
 
 class Lexicon:
-    """Translations by token: tokens, and words of several, in other scripts and, of another beginning,
-    in the same one."""
+    """Translations by token, in other scripts and, of another beginning, in the same one."""
 
-    def __init__(
-        self, vectors: NDArray[np.float32], tokenizer: Tokenizer, words: WordPack | None = None
-    ) -> None:
+    def __init__(self, vectors: NDArray[np.float32], tokenizer: Tokenizer) -> None:
         size = tokenizer.get_vocab_size()
-        self._tokens, self._words = size, words
         texts = [tokenizer.decode([token], skip_special_tokens=False) for token in range(size)]
         units = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=-1)
-        if words is not None:
-            several = [words.words[place].tolist() for place in range(len(words.words))]
-            texts += tokenizer.decode_batch(several)
-            more = torch.from_numpy(words.rows).float()  # the scale of a row changes no cosine
-            units = torch.cat((units, torch.nn.functional.normalize(more, dim=-1)))
         scripts = np.array([_script(text) for text in texts])
         # Inflected forms share their beginning, and so do most words borrowed from one another.
         _, begins = np.unique([text.strip().casefold()[:2] for text in texts], return_inverse=True)
@@ -50,36 +40,28 @@ class Lexicon:
         self._found: dict[int, dict[str, list[int]]] = {}
         for one in rows.values():
             for name, other in rows.items():
-                for token, near in _nearest(units, one[one < size], other, begins):
+                for token, near in _nearest(units, one, other, begins):
                     self._found.setdefault(token, {}).setdefault(name, []).append(near)
 
     def __len__(self) -> int:
         """Tokens that have translations."""
         return len(self._found)
 
-    def __getitem__(self, token: int) -> dict[str, list[Ints]]:
-        """By script, tokens and words that mean much the same."""
-        found = self._found.get(token, {})
-        return {script: [self._spelt(place) for place in near] for script, near in found.items()}
+    def __getitem__(self, token: int) -> dict[str, list[int]]:
+        """By script, tokens that mean much the same."""
+        return self._found.get(token, {})
 
     def swap(self, query: Ints, share: float, rng: np.random.Generator) -> Ints:
         """The query with about `share` of its words swapped for translations, all in one script."""
-        known = sorted(
-            {script for token in query.tolist() for script in self._found.get(token, ())}
-        )
+        known = sorted({script for token in query.tolist() for script in self[token]})
         if not known:
             return query
         script = known[int(rng.integers(len(known)))]
-        parts = []
-        for token, swapped in zip(query.tolist(), rng.random(len(query)) < share, strict=True):
-            near = self._found.get(token, {}).get(script, []) if swapped else []
-            parts.append(self._spelt(int(rng.choice(near))) if near else np.array([token]))
-        return np.concatenate(parts)
-
-    def _spelt(self, place: int) -> Ints:
-        if self._words is None or place < self._tokens:
-            return np.array([place])
-        return self._words.words[place - self._tokens]
+        swapped = query.copy()
+        for place in np.flatnonzero(rng.random(len(query)) < share):
+            if near := self[int(query[place])].get(script):
+                swapped[place] = rng.choice(near)
+        return swapped
 
 
 def _nearest(

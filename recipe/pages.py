@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from recipe.distil import Taught
 from recipe.fonts import Fonts
-from recipe.grid import embed_slots, join_queries, pad_prefixes, score_grid
-from recipe.layout import Ints, Prefix, Special, as_picture
+from recipe.grid import join_queries, score_grid
+from recipe.layout import Ints, Special
 from recipe.lexicon import Lexicon
 from recipe.pack import TextPack
 from recipe.pictures import PicturePack
 from recipe.pictures_sampler import PictureSampler
 from recipe.ranking import Body, RankingConfig, TextRanking, distinct, ndcg
 from recipe.render import render_passage
+from recipe.showing import Shown, embed, join
 from recipe.trainer import Batch
-from sightrank.inputs.images import normalise, patchify
 from sightrank.model.multimodal import RerankerModel
 
 
@@ -87,34 +87,10 @@ class PageRanking(TextRanking):
         images = [Image.fromarray(sampler.pixels(row, chance)) for row in rows]
         names = [sampler.pack.names[sampler.name(row, chance)] for row in rows]
         return {
-            **self._frame(images),
+            **join([self._shown(image) for image in images]),
             **join_queries([name[: self.config.query_tokens] for name in names], self.score),
             "labels": torch.eye(count, dtype=torch.bool),
         }
-
-    def _frame(self, images: Sequence[Image.Image | Prefix]) -> Batch:
-        """Prefixes around pictures (packed: `patches`, `grids`, and the slots that they fill), with
-        ready prefixes among them."""
-        prefixes: list[Prefix] = []
-        patches, sizes, filled = [], [], []
-        for number, image in enumerate(images):
-            if isinstance(image, Prefix):
-                prefixes.append(image)
-                continue
-            seen = patchify(image, 56 * 56, 10**9)
-            prefix, slots = as_picture(
-                self.pack.head, seen.merged_grid, self.pack.tail, self.special
-            )
-            prefixes.append(prefix)
-            patches.append(normalise(seen))
-            sizes.append(seen.grid)
-            filled.append((number, slots))
-        batch = pad_prefixes(prefixes)
-        places = torch.zeros(batch["prefix_positions"].shape[1:], dtype=torch.bool)
-        for number, slots in filled:
-            places[number, slots] = True
-        packed = torch.from_numpy(np.concatenate(patches)) if patches else torch.empty(0, 588)
-        return {**batch, "patches": packed, "grids": sizes, "picture_slots": places}
 
     def _documents_as(
         self, bodies: Sequence[Body], rng: np.random.Generator, grids: float
@@ -130,14 +106,17 @@ class PageRanking(TextRanking):
         grids: float = 0.0,
     ) -> Batch:
         """The documents, those marked in `printed` as pictures."""
-        return self._frame(
+        return join(
             [
-                self._print(body, rng)
+                self._shown(self._print(body, rng))
                 if is_printed
                 else self.prefix(body.tokens, rng.random() < grids, rng)
                 for body, is_printed in zip(bodies, printed, strict=True)
             ]
         )
+
+    def _shown(self, image: Image.Image) -> Shown:
+        return Shown.of(image, self.pack.head, self.pack.tail, self.special)
 
     def _print(self, body: Body, rng: np.random.Generator) -> Image.Image:
         text = str(self.tokenizer.decode(body.tokens.tolist())).strip() or "-"
@@ -148,13 +127,7 @@ class PageRanking(TextRanking):
 
     def logits(self, model: RerankerModel, batch: Batch) -> Tensor:
         """(documents, queries); pictures go through the tower first, without gradients."""
-        noise = self.config.noise if model.training else 0.0
-        hidden = embed_slots(model, batch, noise)
-        if batch["grids"]:
-            with torch.no_grad():
-                visual = model.visual(batch["patches"], batch["grids"])
-            places = batch["picture_slots"][..., None]
-            hidden = hidden.masked_scatter(places, visual.to(hidden.dtype))
+        hidden = embed(model, batch, self.config.noise if model.training else 0.0)
         return score_grid(model, hidden, batch)
 
     def validate(self, model: nn.Module) -> dict[str, float]:

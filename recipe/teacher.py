@@ -78,18 +78,30 @@ class Teacher:
             start = stop
         return vectors
 
-    @torch.inference_mode()
+    def states(self, rows: Sequence[Sequence[int]], depth: int | None = None) -> list[Tensor]:
+        """States (pieces, 384) of each row of piece ids, after `depth` layers or all."""
+        hidden, _ = self._run(rows, depth)
+        return [states[: len(row)] for states, row in zip(hidden, rows, strict=True)]
+
     def _pooled(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        hidden, present = self._run(rows)
+        mean = (hidden * present[..., None]).sum(dim=1) / present.sum(dim=1, keepdim=True)
+        return F.normalize(mean, dim=-1)
+
+    @torch.inference_mode()
+    def _run(
+        self, rows: Sequence[Sequence[int]], depth: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(rows, longest, 384) and which of them are pieces."""
         longest = max(map(len, rows))
         ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
         present = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
         hidden = F.layer_norm(
             self.words[ids] + self.places[:longest], self.norm[0].shape, *self.norm, _EPS
         )
-        for layer in self.layers:
+        for layer in self.layers[:depth]:
             hidden = self._layer(layer, hidden, present)
-        mean = (hidden * present[..., None]).sum(dim=1) / present.sum(dim=1, keepdim=True)
-        return F.normalize(mean, dim=-1)
+        return hidden, present
 
     def _layer(self, layer: Layer, hidden: Tensor, present: Tensor) -> Tensor:
         """(texts, tokens, width) -> the same shape."""

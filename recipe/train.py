@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from recipe.composing import Composing, ComposingConfig
+from recipe.context import ContextPack
 from recipe.distil import Taught
 from recipe.layout import Special
 from recipe.lexicon import Lexicon
@@ -25,9 +26,8 @@ from recipe.pages import PageConfig, PageRanking
 from recipe.pictures import PicturePack
 from recipe.ranking import RankingConfig, TextRanking
 from recipe.reading import Reader, Reading, ReadingConfig
-from recipe.start import WIRED, fresh, nano_config
+from recipe.start import WIRED, fresh, nano_config, wire_meaning
 from recipe.trainer import Task, TrainConfig, Trainer
-from recipe.words import WordPack
 from sightrank.model.multimodal import RerankerModel
 from sightrank.weights import read_tensors
 
@@ -47,6 +47,8 @@ def main() -> None:
     task = make_task(stage, pack, tokenizer, model, arguments.data)
     trained = Reader(model) if isinstance(task, Reading) else model
     carry_over(stage, trained, arguments.runs)
+    if stage.get("match_meanings"):
+        wire_meaning(model, _query_word(tokenizer))
     unfreeze(stage, model)
     folder = arguments.runs / (arguments.name or arguments.stage.stem)
     Trainer(trained, task, config, folder, {"stage": stage}).run()
@@ -70,8 +72,11 @@ def _arguments() -> argparse.Namespace:
 def begin(pack: TextPack, tokenizer: Tokenizer, layers: int) -> RerankerModel:
     """A nano that has learned nothing yet."""
     config = nano_config(tokenizer.get_vocab_size(), layers)
-    query_word = tokenizer.encode("Query").ids[-1]
-    return fresh(config, torch.from_numpy(pack.vectors), query_word)
+    return fresh(config, torch.from_numpy(pack.vectors), _query_word(tokenizer))
+
+
+def _query_word(tokenizer: Tokenizer) -> int:
+    return int(tokenizer.encode("Query").ids[-1])
 
 
 def carry_over(stage: dict[str, Any], trained: nn.Module, runs: Path) -> None:
@@ -125,31 +130,25 @@ def make_task(
     ids = model.config
     special = Special(ids.vision_start_token_id, ids.vision_end_token_id, blank)
     if stage["task"] == "composing":
-        words = WordPack.load(data / "pack" / "words.npz")
-        return Composing(pack, words, tokenizer, ComposingConfig(**options), special)
+        contexts = ContextPack.load(data / "pack")
+        return Composing(pack, contexts, tokenizer, ComposingConfig(**options), special)
     if stage["task"] == "ranking":
         ranking = RankingConfig(**options)
         taught = _taught(tokenizer, ranking)
-        lexicon = _lexicon(pack, tokenizer, ranking, data)
+        lexicon = _lexicon(pack, tokenizer, ranking)
         return TextRanking(pack, ranking, special, ids.score_token_id, lexicon, taught)
     if stage["task"] == "pages":
         pages = PageConfig(**options)
         things = _pictures(data, pages.thing_share)
         taught = _taught(tokenizer, pages)
-        lexicon = _lexicon(pack, tokenizer, pages, data)
+        lexicon = _lexicon(pack, tokenizer, pages)
         score = ids.score_token_id
         return PageRanking(pack, tokenizer, pages, special, score, things, lexicon, taught)
     raise SystemExit(f"task {stage['task']!r} is not one of: reading, composing, ranking, pages")
 
 
-def _lexicon(
-    pack: TextPack, tokenizer: Tokenizer, config: RankingConfig, data: Path
-) -> Lexicon | None:
-    """Of words of several tokens too, where `recipe.words` has written them."""
-    if not config.swapped:
-        return None
-    words = data / "pack" / "words.npz"
-    return Lexicon(pack.vectors, tokenizer, WordPack.load(words) if words.exists() else None)
+def _lexicon(pack: TextPack, tokenizer: Tokenizer, config: RankingConfig) -> Lexicon | None:
+    return Lexicon(pack.vectors, tokenizer) if config.swapped else None
 
 
 def _taught(tokenizer: Tokenizer, config: RankingConfig) -> Taught | None:

@@ -1,44 +1,54 @@
-"""Words of several tokens: which count, what they are taught to be, and layers that begin as nothing."""
+"""Meanings: where they are taught, layers that begin as nothing and learn them, heads that match them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch.nn import functional as F
 
-from recipe import words
-from recipe.composing import Composing, ComposingConfig
-from recipe.layout import Special
+from recipe import start
+from recipe.composing import HELD_OUT, Composing, ComposingConfig, Kind
+from recipe.context import GRAIN, SIZE, Basis, ContextPack, aligned
+from recipe.grid import embed_slots, join_queries, pad_prefixes, score_grid
+from recipe.layout import Prefix, Special, as_text
 from recipe.pack import Ragged, TextPack
-from recipe.start import WIRED, fresh
-from recipe.words import WordPack, choose, count_words, is_word
+from recipe.showing import Shown
+from recipe.start import MEANING, WIRED, fresh, meaning_basis, wire_meaning
+from recipe.start import SIZE as SIZE_OF_FEATURE
 from sightrank.config import ModelConfig
 from sightrank.model.multimodal import RerankerModel
 
-TEXTS = ("fox", "Hund", "собака")
+TEXTS = ("red fox", "roter Fuchs", "рыжая лиса", "blue sea")
+WORDS = sorted({word for text in TEXTS for word in text.split()})
 
 
 @pytest.fixture
-def known(tokenizer: Tokenizer) -> WordPack:
-    """Three words of bytes, each with a row of its own."""
-    rows = np.random.default_rng(3).normal(size=(3, 384)).astype(np.float32)
-    scales = np.abs(rows).max(axis=1) / 127
-    spaced, bare = (
-        Ragged.of([tokenizer.encode(before + text).ids for text in TEXTS]) for before in (" ", "")
-    )
-    weights = np.array([0.5, 0.3, 0.2], np.float32)
-    small = np.round(rows / scales[:, None]).astype(np.int8)
-    return WordPack(spaced, bare, weights, small, scales)
+def contexts(tokenizer: Tokenizer) -> ContextPack:
+    """Enough texts that some are held out; each word means one thing, where it ends."""
+    means = F.normalize(torch.randn(len(WORDS), SIZE, generator=torch.Generator().manual_seed(1)))
+    texts, ends, targets = [], [], []
+    for number in range(2 * HELD_OUT):
+        text = TEXTS[number % len(TEXTS)]
+        texts.append(tokenizer.encode(text).ids)
+        words = text.split()
+        stops = np.cumsum([len(tokenizer.encode(word).ids) + 1 for word in words]) - 2
+        ends.append(stops.tolist())
+        targets += [means[WORDS.index(word)] * GRAIN for word in words]
+    rows = torch.stack(targets).round().to(torch.int8).numpy()
+    return ContextPack(Ragged.of(texts), Ragged.of(ends), rows)
 
 
 @pytest.fixture
-def task(pack: TextPack, known: WordPack, tokenizer: Tokenizer, special: Special) -> Composing:
-    return Composing(pack, known, tokenizer, ComposingConfig(rows=3, tokens=40), special)
+def task(
+    pack: TextPack, contexts: ContextPack, tokenizer: Tokenizer, special: Special
+) -> Composing:
+    config = ComposingConfig(rows=4, pictures=2, tokens=(10, 40))
+    return Composing(pack, contexts, tokenizer, config, special)
 
 
 @pytest.fixture
@@ -48,95 +58,158 @@ def deep(config: ModelConfig, pack: TextPack) -> RerankerModel:
     return fresh(deeper, torch.from_numpy(pack.vectors), query_word=ord("Q"))
 
 
-def test_words_are_runs_of_letters_of_scripts_that_part_them() -> None:
-    counts = count_words(["Der Hund, der Hund; собака собака 狗狗 狗狗 ab ab x1 x1", "Katze"])
-    assert counts == {"Hund": 2, "собака": 2}
-    assert not is_word("ประเทศ")
-    assert is_word("대한민국")
-    assert not is_word("a" * 25)
+def test_tokens_are_taught_where_pieces_end(tokenizer: Tokenizer) -> None:
+    pieces = {"<s>": 0, "</s>": 1, "of:": 2, "red": 3, "fox": 4, "es": 5, "?": 6}
+    theirs = Tokenizer(models.WordPiece(pieces, unk_token="?", continuing_subword_prefix=""))
+    theirs.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    theirs.post_processor = processors.TemplateProcessing(
+        "<s> $A </s>", None, [("<s>", 0), ("</s>", 1)]
+    )
+    text = "red foxes"
+    tokens, bounds = aligned(tokenizer.encode(text), theirs.encode("of: " + text), len("of: "))
+    assert [text[: token + 1] for token in tokens] == ["red", "red fox", "red foxes"]
+    assert bounds.tolist() == [2, 3, 4, 5]
+    merged = Tokenizer(models.WordLevel({"red": 0, "foxes": 1, "?": 2}, "?"))
+    merged.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokens, bounds = aligned(merged.encode(text), theirs.encode("of: " + text), len("of: "))
+    assert (tokens.tolist(), bounds.tolist()) == ([0, 1], [2, 3, 5])
 
 
-def test_both_sources_have_half_and_the_weightiest_stay() -> None:
-    chosen = choose({"often": 900.0, "seldom": 1.0}, {"web": 1.0, "often": 1.0}, most=2)
-    assert list(chosen) == ["often", "web"]
-    assert chosen["often"] == pytest.approx(30 / 31 + 0.5)
+def test_directions_are_brought_to_one_spread() -> None:
+    states = torch.randn(4000, 384) * torch.linspace(3, 0.1, 384) + 5
+    found = Basis.fit(states)(states)
+    assert torch.allclose(found.norm(dim=1), torch.ones(4000))
+    assert found.mean(dim=0).abs().max() < 0.02
+    spread = found.var(dim=0)
+    assert spread[0] < 3 * spread[-1]  # 380 times before
 
 
-def test_what_is_saved_is_read_again(known: WordPack, tmp_path: Path) -> None:
-    known.save(tmp_path / "words.npz")
-    again = WordPack.load(tmp_path / "words.npz")
-    assert np.array_equal(again.words[2], known.words[2])
-    assert np.array_equal(again.bare[1], known.bare[1])
-    assert np.array_equal(again.rows, known.rows)
+def test_what_is_written_is_read_again(contexts: ContextPack, tmp_path: Path) -> None:
+    for part in range(2):
+        np.savez(
+            tmp_path / f"context-{part:03}.npz",
+            targets=contexts.targets,
+            texts_flat=contexts.texts.flat,
+            texts_offsets=contexts.texts.offsets,
+            ends_flat=contexts.ends.flat,
+            ends_offsets=contexts.ends.offsets,
+        )
+    again, size = ContextPack.load(tmp_path), len(contexts.texts)
+    assert len(again.texts) == 2 * size
+    assert np.array_equal(again.texts[size + 3], contexts.texts[3])
+    assert np.array_equal(again.target(size + 3), contexts.target(3))
+    with pytest.raises(SystemExit, match=r"recipe\.context"):
+        ContextPack.load(tmp_path / "none")
 
 
-def test_each_word_is_taught_at_its_last_token(
-    task: Composing, known: WordPack, tokenizer: Tokenizer
+@pytest.mark.parametrize("kind", ["row", "grid"])
+def test_each_slot_is_taught_what_its_tokens_mean(
+    task: Composing, contexts: ContextPack, tokenizer: Tokenizer, kind: Kind
 ) -> None:
-    row = task.row(np.random.default_rng(0))
-    text = tokenizer.decode(row.tokens.tolist())
-    assert len(row.ends) > 3
-    for end, word in zip(row.ends, row.words, strict=True):
-        assert tokenizer.decode(row.tokens[: end + 1].tolist()).endswith(TEXTS[word])
-    assert not set(row.ends) & set(row.kept)
-    assert len(row.ends) + len(row.kept) <= len(row.tokens)
-    assert any(name in text for name in TEXTS)
+    prefix, slots, targets = task.prompt(task.shown, np.random.default_rng(0), kind)
+    assert isinstance(prefix, Prefix)
+    seen = 0
+    for slot, target in zip(slots, targets, strict=True):
+        held = prefix.tokens[prefix.bounds[slot] : prefix.bounds[slot + 1]]
+        before = tokenizer.decode(prefix.tokens[: prefix.bounds[slot + 1]].tolist())
+        word = before.split()[-1]
+        if len(held) == 1 and word in WORDS:
+            meant = next(
+                contexts.target(number)[text.split().index(word)]
+                for number, text in enumerate(TEXTS)
+                if word in text.split()
+            )
+            assert target @ meant > 0.99
+            seen += 1
+    assert seen > (4 if kind == "row" else 0)
+    assert np.allclose(np.linalg.norm(targets, axis=1), 1)
 
 
-def test_held_out_words_are_not_drawn_in_training(task: Composing) -> None:
-    rng = np.random.default_rng(0)
-    drawn = {int(word) for _ in range(20) for word in task.row(rng).words}
-    assert drawn == {1, 2}  # every HELD_OUT-th, the first among them, is kept
-    assert {int(word) for _ in range(5) for word in task.row(rng, valid=True).words} == {0}
+def test_a_picture_is_taught_where_the_words_are_printed(
+    task: Composing, contexts: ContextPack
+) -> None:
+    for seed in range(20):
+        shown, slots, _ = task.prompt(task.shown, np.random.default_rng(seed), "picture")
+        if isinstance(shown, Shown):
+            break
+    assert isinstance(shown, Shown)
+    squares = set(shown.prefix.slots.tolist())
+    printed = [slot in squares for slot in slots.tolist()]
+    assert 0 < sum(printed) < len(printed)  # the rest is the query
+    batch = task.batch(task.shown, np.random.default_rng(seed), "picture")
+    assert batch["picture_slots"].sum() == sum(h * w // 4 for h, w in batch["grids"])
+    assert batch["taught"].max() < batch["picture_slots"].numel()
+    body = np.array(task.tokenizer.encode("red fox\nblue sea").ids)
+    found = task._print(body, np.array([2, 6, 11, 15]), np.random.default_rng(0))
+    assert found is not None
+    image, where = found
+    columns = image.width // 28
+    assert (where >= 0).any()
+    ink = np.asarray(image.convert("L"), float).reshape(image.height // 28, 28, columns, 28)
+    spread = ink.std(axis=(1, 3)).flatten()
+    assert spread[where[where >= 0]].min() > spread.min()  # there is print in those squares
+
+
+def test_held_out_texts_are_not_shown(task: Composing) -> None:
+    assert not set(task.shown) & set(task.held_out)
+    assert len(task.held_out) == 2
 
 
 def test_layers_that_compose_begin_as_nothing(task: Composing, deep: RerankerModel) -> None:
-    before, states = task.states(deep, torch.randint(0, 200, (2, 30)))
+    before, states = task.states(deep, task.batch(task.shown, np.random.default_rng(0), "grid"))
     assert torch.equal(before, states)
 
 
-def test_they_learn_words_and_leave_the_rest(task: Composing, deep: RerankerModel) -> None:
+def test_they_learn_meanings_and_keep_the_rows(task: Composing, deep: RerankerModel) -> None:
     composing = ("model.layers.0.", "model.layers.1.")
     for name, weight in deep.named_parameters():
         weight.requires_grad_(name.startswith(composing))
     learning = [weight for weight in deep.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=2e-3)
+    with torch.inference_mode():
+        first = task.validate(deep)
     rng = np.random.default_rng(0)
-    course = []
     for _ in range(60):
-        loss, figures = task.loss(deep, task.batch([task.row(rng) for _ in range(3)]))
+        loss, figures = task.loss(deep, task.batch(task.shown, rng, "row"))
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
-        course.append(figures)
-    assert course[0]["words"] > 0.9
-    assert course[-1]["words"] < 0.3
-    assert course[-1]["kept"] < 0.1
+    assert figures["kept"] < 0.1
     with torch.inference_mode():
-        figures = task.validate(deep)
-    assert figures["cosine_shown"] > 0.7
-    assert figures["pieces_cosine_shown"] < 0.2
+        last = task.validate(deep)
+    assert last["cosine_row"] > 0.7 > 0.3 > first["cosine_row"]
 
 
-def test_cells_of_grids_are_to_stay(task: Composing, deep: RerankerModel) -> None:
-    loss, figures = task.loss(deep, task.grid_batch(np.random.default_rng(1)))
-    assert figures["cells"] == pytest.approx(0.0, abs=1e-5)
-    assert loss.requires_grad
-
-
-def test_rows_lie_where_the_vocabulary_s_do(
-    monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
+def test_a_path_of_its_own_finds_what_means_the_same(
+    deep: RerankerModel, pack: TextPack, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {}
+    """Of two documents that share no token with the query, one says the same."""
+    basis = torch.linalg.qr(torch.randn(384, SIZE)).Q.T
+    monkeypatch.setattr(start, "meaning_basis", lambda vectors: basis)
+    vectors = deep.model.embed_tokens.weight
+    means = F.normalize(torch.randn(len(vectors), SIZE), dim=1)
+    means[ord("b")] = means[ord("B")]
+    means[:, -7:] = 0  # there the path writes
+    with torch.no_grad():
+        vectors -= vectors @ basis.T @ basis
+        vectors += means @ basis * MEANING * 384**0.5
+    wire_meaning(deep, query_word=ord("Q"))
+    documents = [np.array([*b"mnbop"]), np.array([*b"mncop"])]
+    prefixes = [as_text(pack.head, body, pack.tail) for body in documents]
+    batch = {**pad_prefixes(prefixes), **join_queries([np.array([ord("B")])], score=100)}
+    seen: list[torch.Tensor] = []
+    deep.model.layers[1 - WIRED].register_forward_hook(lambda *call: seen.append(call[2]))
+    with torch.inference_mode():
+        score_grid(deep, embed_slots(deep, batch, 0.0), batch)
+    asked = seen[0].view(2, -1, 384)[:, -2] @ basis[-4:-1].T  # what each head found for B
+    assert (asked[0] > SIZE_OF_FEATURE / 2).all()
+    assert (asked[1] < -SIZE_OF_FEATURE / 2).all()
 
-    def rows(_: Any, surfaces: list[str], common: np.ndarray, generator: Any) -> np.ndarray:
-        asked["surfaces"], asked["common"] = surfaces, common
-        return np.arange(len(surfaces) * 2, dtype=float).reshape(-1, 2)
 
-    monkeypatch.setattr(words, "surface_rows", rows)
-    found = words.word_rows(None, tokenizer, [" fox"])  # type: ignore[arg-type]
-    assert asked["surfaces"][-1] == " fox"
-    assert not asked["common"][-1]
-    assert asked["common"].any()
-    assert found.shape == (1, 2)
-    assert np.sqrt((found**2).mean()) == pytest.approx(1.0)
+def test_the_trained_path_reads_nothing_of_it(deep: RerankerModel) -> None:
+    wire_meaning(deep, query_word=ord("Q"))
+    written = meaning_basis(deep.model.embed_tokens.weight)[-7:]
+    for layer in deep.model.layers[-WIRED:]:
+        for part in (layer.mlp.gate_proj, layer.mlp.up_proj):
+            assert (part.weight @ written.T).abs().max() < 1e-5
+        assert (written @ layer.mlp.down_proj.weight).abs().max() < 1e-5

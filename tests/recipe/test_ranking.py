@@ -95,9 +95,9 @@ def test_a_grid_lies_where_the_network_puts_an_image(pack: TextPack, special: Sp
     expected, following = positions([len(pack.head) + 1, size, 1 + len(pack.tail)])
     assert np.array_equal(grid.positions, expected)
     assert grid.next_position == following
-    picture, slots = as_picture(pack.head, size, pack.tail, special)
+    picture = as_picture(pack.head, size, pack.tail, special)
     assert np.array_equal(picture.positions, expected)
-    assert slots.stop - slots.start == size[0] * size[1]
+    assert len(picture.slots) == size[0] * size[1]
 
 
 def test_a_grid_holds_every_token_once(pack: TextPack, special: Special) -> None:

@@ -1,0 +1,250 @@
+"""What each token means where it stands: states from inside the teacher, to be learned by a decoder.
+
+The rows of the embedding matrix know single words in isolation. A few layers up the teacher's states
+are the best of all it has for finding translations of words in a text: `python -m recipe.context`
+writes `.data/pack/context-*.npz`, texts in nano's tokens with such a state wherever a token of nano's
+and a piece of the teacher's end at the same character.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+
+from recipe.fetch import DATA
+from recipe.layout import Ints
+from recipe.pack import Ragged
+from recipe.start import MEANING_SIZE
+from recipe.teacher import WORD_START, Teacher
+
+DEPTH = 5
+"""Layers of the teacher: words of one meaning in different languages are nearest to each other there."""
+SIZE = MEANING_SIZE
+"""Directions that are kept of a state, of 384: those along which states differ most."""
+EVEN = 0.75
+"""How far the directions are brought to one spread: 0 leaves them, 1 evens them out."""
+PREFIX = "passage: "
+GRAIN = 254.0
+"""Steps of a byte in 1; no component of a unit vector in 96 directions is above a half."""
+FIT_TEXTS = 1_600
+TEXT, NAMES, WORDS = 0.6, 0.12, 0.28
+"""Shares of texts that are passages, names of things, and words drawn from the teacher's vocabulary,
+which are of the web and of a hundred languages."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The directions that are kept: `mean` (384,), `turn` (384, SIZE)."""
+
+    mean: Tensor
+    centre: Tensor
+    turn: Tensor
+
+    @classmethod
+    def fit(cls, states: Tensor) -> Basis:
+        """Principal directions of (n, 384) states, each taken to unit length about the mean first."""
+        mean = states.mean(dim=0)
+        units = F.normalize(states - mean, dim=-1)
+        centre = units.mean(dim=0)
+        spread, directions = torch.linalg.eigh(torch.cov((units - centre).T))
+        spread, directions = spread.flip(0)[:SIZE], directions.flip(1)[:, :SIZE]
+        return cls(mean, centre, directions / spread ** (EVEN / 2))
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """(n, 384) -> (n, SIZE), of unit length."""
+        units = F.normalize(states - self.mean, dim=-1) - self.centre
+        return F.normalize(units @ self.turn, dim=-1)
+
+
+@dataclass(frozen=True)
+class ContextPack:
+    """Texts in tokens, and what some of their tokens mean."""
+
+    texts: Ragged
+    ends: Ragged
+    """Of each text, the places of the tokens that have a target."""
+    targets: NDArray[np.int8]
+    """(all ends, SIZE), unit vectors times GRAIN."""
+
+    @classmethod
+    def load(cls, folder: Path) -> ContextPack:
+        """Read every file of a folder."""
+        parts = [dict(np.load(path)) for path in sorted(folder.glob("context-*.npz"))]
+        if not parts:
+            raise SystemExit(f"{folder} holds no context-*.npz: run python -m recipe.context")
+        joined = {}
+        for name in ("texts", "ends"):
+            flat = np.concatenate([part[f"{name}_flat"] for part in parts])
+            lengths = np.concatenate([np.diff(part[f"{name}_offsets"]) for part in parts])
+            joined[name] = Ragged(flat, np.concatenate(([0], lengths.cumsum())))
+        return cls(**joined, targets=np.concatenate([part["targets"] for part in parts]))
+
+    def target(self, text: int) -> NDArray[np.float32]:
+        """(ends of the text, SIZE)"""
+        start, stop = self.ends.offsets[text : text + 2]
+        return self.targets[start:stop].astype(np.float32) / GRAIN
+
+
+def aligned(mine: Encoding, theirs: Encoding, before: int) -> tuple[Ints, Ints]:
+    """Tokens of ours that end where a piece of theirs does, n of them, and n + 1 bounds: the pieces
+    that end there begin where those of the token before ended.
+
+    `before` is the length of what stands before the text in `theirs`.
+    """
+    ends = np.array([stop - before for _, stop in theirs.offsets])
+    ends[-1] = -1  # the closing token is at no character
+    last: dict[int, int] = {}
+    for token, (_, stop) in enumerate(mine.offsets):
+        last.setdefault(stop, token)
+    tokens: list[int] = []
+    bounds = [int(np.argmax(ends > 0))]
+    for piece in range(bounds[0], len(ends) - 1):
+        whole = piece + 2 >= len(ends) or ends[piece + 1] > ends[piece]
+        if whole and (stop := int(ends[piece])) in last:
+            tokens.append(last[stop])
+            bounds.append(piece + 1)
+    return np.array(tokens, np.int64), np.array(bounds)
+
+
+class Texts:
+    """Draws what to learn from: passages in all languages, names, words."""
+
+    def __init__(self, folder: Path, teacher: Teacher) -> None:
+        self.passages = _by_language(folder / "documents.jsonl", "text")
+        self.names = _by_language(folder / "names.jsonl", "text")
+        self.words = _by_script(teacher)
+
+    def draw(self, rng: random.Random) -> str:
+        """One text of 200 characters or so."""
+        kind = rng.random()
+        if kind < TEXT:
+            return _window(_any_of(self.passages, rng), rng)
+        if kind < TEXT + NAMES:
+            return " · ".join(_any_of(self.names, rng) for _ in range(3))[:120]
+        scripts = list(self.words)
+        sizes = [len(self.words[script][0]) ** 0.6 for script in scripts]
+        words, edges = self.words[rng.choices(scripts, sizes)[0]]
+        return " ".join(rng.choices(words, cum_weights=edges, k=rng.randint(2, 9)))
+
+
+def _any_of(texts: dict[str, list[str]], rng: random.Random) -> str:
+    languages = list(texts)
+    weights = [len(texts[lang]) ** 0.5 for lang in languages]
+    return rng.choice(texts[rng.choices(languages, weights)[0]])
+
+
+def _window(text: str, rng: random.Random) -> str:
+    size = rng.randint(60, 320)
+    if len(text) <= size:
+        return text
+    start = rng.randrange(len(text) - size)
+    start = text.find(" ", start, start + 30) + 1 or start
+    return text[start : start + size].strip()
+
+
+def _by_language(path: Path, field: str) -> dict[str, list[str]]:
+    texts: dict[str, list[str]] = defaultdict(list)
+    with path.open(encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            if row.get("split") != "valid" and row[field].strip():
+                texts[row["lang"]].append(row[field])
+    return dict(texts)
+
+
+def _by_script(teacher: Teacher) -> dict[str, tuple[list[str], list[float]]]:
+    """Words that are one piece of the teacher's, and the running sum of how often to draw each;
+    frequent pieces come first in its vocabulary."""
+    words: dict[str, tuple[list[str], list[float]]] = defaultdict(lambda: ([], []))
+    ordered = sorted(teacher.tokenizer.get_vocab().items(), key=lambda item: item[1])
+    for place, (piece, _) in enumerate(ordered):
+        word = piece.removeprefix(WORD_START)
+        if piece.startswith(WORD_START) and len(word) > 2 and word.isalpha():
+            known, edges = words[unicodedata.name(word[0], "?").split()[0]]
+            known.append(word)
+            edges.append((edges[-1] if edges else 0.0) + (1000 + place) ** -0.5)
+    return {script: found for script, found in words.items() if len(found[0]) >= 100}
+
+
+def states(teacher: Teacher, tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Any]:
+    """(tokens, ends, (ends, 384) states) of each text, those with no end left out."""
+    theirs = teacher.tokenizer.encode_batch([PREFIX + text for text in texts])
+    hidden = teacher.states([encoding.ids for encoding in theirs], DEPTH)
+    for mine, other, rows in zip(tokenizer.encode_batch(texts), theirs, hidden, strict=True):
+        ends, bounds = aligned(mine, other, len(PREFIX))
+        if len(ends):
+            sums = np.add.reduceat(rows.numpy()[: bounds[-1]], bounds[:-1])
+            yield mine.ids, ends, torch.from_numpy(sums / np.diff(bounds)[:, None]).float()
+
+
+def write(data: Path, part: int, texts: int, basis: Basis) -> int:
+    """One file of so many texts, if it is not there yet; the number of tokens."""
+    path = data / "pack" / f"context-{part:03}.npz"
+    if path.exists():
+        return 0
+    torch.set_num_threads(1)
+    teacher, source, tokenizer = _sources(data)
+    rng = random.Random(1 + part)
+    tokens, ends, targets = [], [], []
+    for _ in range(0, texts, 256):
+        drawn = sorted((source.draw(rng) for _ in range(256)), key=len)
+        for start in range(0, 256, 32):
+            for ids, places, rows in states(teacher, tokenizer, drawn[start : start + 32]):
+                tokens.append(ids)
+                ends.append(places)
+                targets.append((basis(rows) * GRAIN).round().clamp(-127, 127).to(torch.int8))
+    fields: dict[str, Any] = {"targets": torch.cat(targets).numpy()}
+    for name, rows in (("texts", tokens), ("ends", ends)):
+        ragged = Ragged.of(rows)
+        fields |= {f"{name}_flat": ragged.flat, f"{name}_offsets": ragged.offsets}
+    np.savez(path, **fields)
+    return len(fields["texts_flat"])
+
+
+@cache
+def _sources(data: Path) -> tuple[Teacher, Texts, Tokenizer]:
+    """Read once; forked processes have what their parent has read."""
+    teacher = Teacher.load()
+    tokenizer = Tokenizer.from_file(str(data / "tokenizer" / "tokenizer.json"))
+    return teacher, Texts(data / "text", teacher), tokenizer
+
+
+def main() -> None:
+    """Fit the directions, then write files in several processes."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--texts", type=int, default=6_144, help="of one file")
+    parser.add_argument("--files", type=int, default=8)
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    data, rng = arguments.data, random.Random(0)
+    teacher, source, tokenizer = _sources(data)
+    drawn = [source.draw(rng) for _ in range(FIT_TEXTS)]
+    rows = [state for _, _, state in states(teacher, tokenizer, drawn)]
+    basis = Basis.fit(torch.cat(rows))
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        jobs = [
+            pool.submit(write, data, part, arguments.texts, basis)
+            for part in range(arguments.files)
+        ]
+        for job in jobs:
+            print(json.dumps({"tokens": job.result()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
