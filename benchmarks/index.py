@@ -127,9 +127,9 @@ def config_of(shape: str, tokenizer: Path) -> ModelConfig:
     if shape == "m0":
         return ModelConfig()
     sys.path.insert(0, str(PDF.parents[1]))
-    from recipe.start import nano_config
+    from recipe.start import LAYERS, nano_config
 
-    return nano_config(len(Tokenizer.from_file(tokenizer)))
+    return nano_config(len(Tokenizer.from_file(tokenizer)), LAYERS)
 
 
 def seconds(work: Callable[[], object]) -> float:

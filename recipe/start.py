@@ -17,7 +17,9 @@ NUM_SPECIAL = 14  # endoftext, im_start, im_end, six of boxes and quads, five of
 
 
 WIRED = 4
-"""Layers that rank; those below them, where there are more, compose words (`recipe/composing.py`)."""
+"""Layers that rank; those below them, where there are more, compose meanings (`recipe/composing.py`)."""
+LAYERS = 6
+"""All layers of the decoder, once it composes."""
 
 
 def nano_config(vocab_size: int, layers: int = WIRED) -> ModelConfig:
