@@ -141,6 +141,7 @@ def test_list_shows_documents_by_model(place: Path, command: Command) -> None:
     assert command.out.count("passages/") == 20 and "max_length 2000" in command.out
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_verify_finds_and_removes_damage_and_indexing_mends_it(
     place: Path, command: Command
 ) -> None:

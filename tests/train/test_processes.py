@@ -24,6 +24,8 @@ from tests.train.runs import (
     write_groups,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # as the processes they start
+
 TWO = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 SHARDED: dict[str, Any] = {"train": {"fsdp": True}}
 FULL: dict[str, Any] = {"language": "full"}

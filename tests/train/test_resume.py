@@ -23,6 +23,8 @@ from tests.train.runs import (
     write_groups,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # as the processes they start
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
