@@ -36,12 +36,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """For tests that ask for the same bits twice: on some processors with AVX-512 two threads share
-    the work of a product out otherwise than one. Processes that a test starts have one as well."""
+    the work of a product out otherwise than one, which is what processes of a test have."""
     import torch
 
     before = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        torch.set_num_threads(1)
-        yield
+    torch.set_num_threads(1)
+    yield
     torch.set_num_threads(before)

@@ -24,8 +24,6 @@ from tests.train.runs import (
     write_groups,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")  # as the processes they start
-
 TWO = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 SHARDED: dict[str, Any] = {"train": {"fsdp": True}}
 FULL: dict[str, Any] = {"language": "full"}
@@ -92,7 +90,11 @@ def assert_same_curve(found: list[dict[str, Any]], expected: list[dict[str, Any]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_take_the_steps_of_one(tmp_path: Path, checkpoint: Path, kind: str) -> None:
-    sections = {"data": {"shuffle": 0}, **KINDS[kind]} if "vision" in kind else KINDS[kind]
+    # A loss on which a shift of all scores counts: InfoNCE gives biases of the head gradients of 0
+    # but for rounding, and AdamW makes whole steps of that, other ones on every processor.
+    sections = {"loss": {"name": "bce"}, **KINDS[kind]}
+    if "vision" in kind:
+        sections |= {"data": {"shuffle": 0}}
     alone, both = tmp_path / "alone", tmp_path / "both"
     for folder in (alone, both):
         folder.mkdir()
