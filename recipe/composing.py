@@ -23,14 +23,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recipe.context import SIZE, ContextPack
+from recipe.context import ContextPack
 from recipe.fonts import Fonts
 from recipe.layout import Ints, Prefix, Special, as_grid, as_text
 from recipe.pack import TextPack
-from recipe.render import BLOCK, render_passage
+from recipe.render import render_passage
 from recipe.showing import Shown, embed, join
-from recipe.start import MEANING, meaning_basis
-from recipe.trainer import Batch
+from recipe.trainer import Batch, device_of, to_device
+from recipe.wiring import MEANING, MEANING_SIZE, meaning_basis
 from sightrank.model.attention import Packed
 from sightrank.model.multimodal import RerankerModel
 
@@ -112,32 +112,33 @@ class Composing:
     def prompt(
         self, texts: Ints, rng: np.random.Generator, kind: Kind
     ) -> tuple[Prefix | Shown, Ints, Floats]:
-        """A prompt with a query, the slots that have a target, and the targets (slots, SIZE)."""
+        """A prompt with a query, the slots that have a target, and the targets (slots, MEANING_SIZE)."""
         pack, config = self.pack, self.config
         body, ends, means = self._join(texts, rng, int(rng.integers(*config.tokens)))
         query, query_ends, query_means = self._join(texts, rng, 1)
         fits = query_ends < config.query_tokens
         tail = np.concatenate((pack.tail, query[: config.query_tokens]))
-        printed = self._print(body, ends, rng) if kind == "picture" else None
-        document: Prefix | Shown
-        if printed:
-            image, squares = printed
-            document = Shown.of(image, pack.head, tail, self.special)
-            prefix = document.prefix
-            seen = squares >= 0
-            slots, means = prefix.slots[squares[seen]], means[seen]
-        else:
-            if kind == "grid":
-                prefix = as_grid(pack.head, body, tail, pack.widths, self.special, rng)
-            else:
-                prefix = as_text(pack.head, body, tail)
-            document, slots = prefix, prefix.slots[ends]
-        after = len(prefix) - len(tail) + len(pack.tail)
-        slots = np.concatenate((slots, after + query_ends[fits]))
+        document, where = self._show(body, ends, tail, rng, kind)
+        prefix = document.prefix if isinstance(document, Shown) else document
+        seen, after = where >= 0, len(prefix) - len(tail) + len(pack.tail)
+        slots = np.concatenate((prefix.slots[where[seen]], after + query_ends[fits]))
         slots, of_slot = np.unique(slots, return_inverse=True)
-        sums = np.zeros((len(slots), SIZE), np.float32)
-        np.add.at(sums, of_slot, np.concatenate((means, query_means[fits])))
+        sums = np.zeros((len(slots), MEANING_SIZE), np.float32)
+        np.add.at(sums, of_slot, np.concatenate((means[seen], query_means[fits])))
         return document, slots, sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-6)
+
+    def _show(
+        self, body: Ints, ends: Ints, tail: Ints, rng: np.random.Generator, kind: Kind
+    ) -> tuple[Prefix | Shown, Ints]:
+        """The body in its prompt, and which of `Prefix.slots` each of the tokens at `ends` has: -1
+        for one that is cut off. What cannot be printed is a row."""
+        head = self.pack.head
+        if kind == "picture" and (printed := self._print(body, ends, rng)):
+            image, squares = printed
+            return Shown.of(image, head, tail, self.special), squares
+        if kind == "grid":
+            return as_grid(head, body, tail, self.pack.widths, self.special, rng), ends
+        return as_text(head, body, tail), ends
 
     def _print(
         self, body: Ints, ends: Ints, rng: np.random.Generator
@@ -156,12 +157,9 @@ class Composing:
             return None
         place = mine.cumsum()[[encoding.offsets[end][1] - 1 for end in ends]] - 1
         on_page = np.flatnonzero(theirs)
-        columns, rows = page.pixels.shape[1] // BLOCK, page.pixels.shape[0] // BLOCK
-        where = page.places[on_page[place.clip(0, len(on_page) - 1)]] / BLOCK
-        x, y = np.nan_to_num(where, nan=-1.0).astype(np.int64).T
-        inside = (place >= 0) & (place < len(on_page)) & (x >= 0) & (x < columns)
-        inside &= (y >= 0) & (y < rows)
-        return Image.fromarray(page.pixels), np.where(inside, y * columns + x, -1)
+        squares = page.squares(page.places[on_page[place.clip(0, len(on_page) - 1)]])
+        printed = (place >= 0) & (place < len(on_page))
+        return Image.fromarray(page.pixels), np.where(printed, squares, -1)
 
     def _join(self, texts: Ints, rng: np.random.Generator, size: int) -> tuple[Ints, Ints, Floats]:
         """Texts on lines of their own, until there are `size` tokens: tokens, ends and targets."""
@@ -186,7 +184,7 @@ class Composing:
         present = torch.arange(slots, device=states.device) < batch["prefix_lengths"][:, None]
         basis = self.basis.to(states.device)
         size = states.shape[1] ** 0.5  # the length of a row
-        said = states @ basis.T / (MEANING * size)  # (slots, SIZE), as targets are
+        said = states @ basis.T / (MEANING * size)  # (slots, MEANING_SIZE), as targets are
         rest = states - before
         rest = (rest - rest @ basis.T @ basis)[present.flatten()] / size
         found, targets = said[batch["taught"]], batch["targets"]
@@ -219,12 +217,12 @@ class Composing:
         """Of texts held out, as rows, grids and pictures: the cosine of what is said and what is meant, and
         how often the right target of all those of the step is the nearest."""
         assert isinstance(model, RerankerModel)
-        device = next(model.parameters()).device
+        device = device_of(model)
         figures = {}
         kinds: tuple[Kind, ...] = ("row", "grid", "picture")
         for name in kinds:
             batch = self.batch(self.held_out, np.random.default_rng(2), name)
-            batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+            batch = to_device(batch, device)
             _, states = self.states(model, batch)
             said = F.normalize(states[batch["taught"]] @ self.basis.to(device).T, dim=-1)
             cosines = said @ batch["targets"].T

@@ -30,27 +30,26 @@ from torch.nn import functional as F
 from recipe.fetch import DATA
 from recipe.layout import Ints
 from recipe.pack import Ragged
-from recipe.start import MEANING_SIZE
 from recipe.teacher import WORD_START, Teacher
+from recipe.wiring import MEANING_SIZE
 
 DEPTH = 5
 """Layers of the teacher: words of one meaning in different languages are nearest to each other there."""
-SIZE = MEANING_SIZE
-"""Directions that are kept of a state, of 384: those along which states differ most."""
 EVEN = 0.75
 """How far the directions are brought to one spread: 0 leaves them, 1 evens them out."""
 PREFIX = "passage: "
 GRAIN = 254.0
 """Steps of a byte in 1; no component of a unit vector in 96 directions is above a half."""
 FIT_TEXTS = 1_600
-TEXT, NAMES, WORDS = 0.6, 0.12, 0.28
-"""Shares of texts that are passages, names of things, and words drawn from the teacher's vocabulary,
-which are of the web and of a hundred languages."""
+TEXT, NAMES = 0.6, 0.12
+"""Shares of texts that are passages and names of things; the rest are words drawn from the teacher's
+vocabulary, which are of the web and of a hundred languages."""
 
 
 @dataclass(frozen=True)
 class Basis:
-    """The directions that are kept: `mean` (384,), `turn` (384, SIZE)."""
+    """The directions that are kept of a state, those along which states differ most: `turn` (384,
+    MEANING_SIZE) of what lies about `mean`, at unit length, less `centre`, both (384,)."""
 
     mean: Tensor
     centre: Tensor
@@ -63,11 +62,11 @@ class Basis:
         units = F.normalize(states - mean, dim=-1)
         centre = units.mean(dim=0)
         spread, directions = torch.linalg.eigh(torch.cov((units - centre).T))
-        spread, directions = spread.flip(0)[:SIZE], directions.flip(1)[:, :SIZE]
+        spread, directions = spread.flip(0)[:MEANING_SIZE], directions.flip(1)[:, :MEANING_SIZE]
         return cls(mean, centre, directions / spread ** (EVEN / 2))
 
     def __call__(self, states: Tensor) -> Tensor:
-        """(n, 384) -> (n, SIZE), of unit length."""
+        """(n, 384) -> (n, MEANING_SIZE), of unit length."""
         units = F.normalize(states - self.mean, dim=-1) - self.centre
         return F.normalize(units @ self.turn, dim=-1)
 
@@ -80,7 +79,7 @@ class ContextPack:
     ends: Ragged
     """Of each text, the places of the tokens that have a target."""
     targets: NDArray[np.int8]
-    """(all ends, SIZE), unit vectors times GRAIN."""
+    """(all ends, MEANING_SIZE), unit vectors times GRAIN."""
 
     @classmethod
     def load(cls, folder: Path) -> ContextPack:
@@ -96,7 +95,7 @@ class ContextPack:
         return cls(**joined, targets=np.concatenate([part["targets"] for part in parts]))
 
     def target(self, text: int) -> NDArray[np.float32]:
-        """(ends of the text, SIZE)"""
+        """(ends of the text, MEANING_SIZE)"""
         start, stop = self.ends.offsets[text : text + 2]
         return self.targets[start:stop].astype(np.float32) / GRAIN
 
@@ -126,8 +125,8 @@ class Texts:
     """Draws what to learn from: passages in all languages, names, words."""
 
     def __init__(self, folder: Path, teacher: Teacher) -> None:
-        self.passages = _by_language(folder / "documents.jsonl", "text")
-        self.names = _by_language(folder / "names.jsonl", "text")
+        self.passages = _by_language(folder / "documents.jsonl")
+        self.names = _by_language(folder / "names.jsonl")
         self.words = _by_script(teacher)
 
     def draw(self, rng: random.Random) -> str:
@@ -158,12 +157,12 @@ def _window(text: str, rng: random.Random) -> str:
     return text[start : start + size].strip()
 
 
-def _by_language(path: Path, field: str) -> dict[str, list[str]]:
+def _by_language(path: Path) -> dict[str, list[str]]:
     texts: dict[str, list[str]] = defaultdict(list)
     with path.open(encoding="utf-8") as lines:
         for row in map(json.loads, lines):
-            if row.get("split") != "valid" and row[field].strip():
-                texts[row["lang"]].append(row[field])
+            if row.get("split") != "valid" and row["text"].strip():
+                texts[row["lang"]].append(row["text"])
     return dict(texts)
 
 
@@ -212,7 +211,12 @@ def write(data: Path, part: int, texts: int, basis: Basis) -> int:
     for name, rows in (("texts", tokens), ("ends", ends)):
         ragged = Ragged.of(rows)
         fields |= {f"{name}_flat": ragged.flat, f"{name}_offsets": ragged.offsets}
-    np.savez(path, **fields)
+    unfinished = path.with_suffix(
+        ".tmp"
+    )  # a kill leaves no half of a file that would count as done
+    with unfinished.open("wb") as file:
+        np.savez(file, **fields)
+    unfinished.replace(path)
     return len(fields["texts_flat"])
 
 

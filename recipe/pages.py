@@ -24,7 +24,7 @@ from recipe.pictures_sampler import PictureSampler
 from recipe.ranking import Body, RankingConfig, TextRanking, distinct, ndcg
 from recipe.render import render_passage
 from recipe.showing import Shown, embed, join
-from recipe.trainer import Batch
+from recipe.trainer import Batch, device_of, to_device
 from sightrank.model.multimodal import RerankerModel
 
 
@@ -166,7 +166,7 @@ class PageRanking(TextRanking):
         """nDCG@10 of held-out pictures among 20 for names in any language; chance is about 0.23."""
         gains = []
         for _ in range(3):
-            batch = self._moved(model, self.thing_batch(20, rng, valid=True))
+            batch = to_device(self.thing_batch(20, rng, valid=True), device_of(model))
             gains.append(ndcg(self.logits(model, batch).float(), batch["labels"]))
         return float(np.mean(gains))
 
@@ -177,8 +177,4 @@ class PageRanking(TextRanking):
 
     def _ask(self, model: RerankerModel, shown: Batch, queries: Sequence[Ints]) -> Tensor:
         batch = {**shown, **join_queries(queries, self.score)}
-        return self.logits(model, self._moved(model, batch)).float().cpu()
-
-    def _moved(self, model: RerankerModel, batch: Batch) -> Batch:
-        device = next(model.parameters()).device
-        return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        return self.logits(model, to_device(batch, device_of(model))).float().cpu()

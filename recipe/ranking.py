@@ -19,7 +19,7 @@ from recipe.layout import Ints, Prefix, Special, as_grid, as_text
 from recipe.lexicon import Lexicon
 from recipe.lookalikes import Lookalikes
 from recipe.pack import TextPack
-from recipe.trainer import Batch
+from recipe.trainer import Batch, device_of, to_device
 from sightrank.model.multimodal import RerankerModel
 
 
@@ -298,7 +298,7 @@ class TextRanking:
         translations, where there is a lexicon; and where one word of it, the name of a place, is
         asked for in another language."""
         assert isinstance(model, RerankerModel)
-        device = next(model.parameters()).device
+        device = device_of(model)
         figures = {}
         plain = replace(self.config, swapped=0.0, placed=0.0)
         for name, grids, config in (
@@ -319,7 +319,7 @@ class TextRanking:
                 if name == "alike":
                     documents = self._alike(int(documents[0]), 20, rng, valid=True)
                 batch = held_out.batch(documents, rng, grids)
-                moved = {key: value.to(device) for key, value in batch.items()}
+                moved = to_device(batch, device)
                 gains.append(ndcg(self.logits(model, moved).float(), moved["labels"]))
             figures[f"ndcg_{name}"] = float(np.mean(gains))
         return figures

@@ -34,7 +34,7 @@ from recipe.render import (
     render_page,
     token_targets,
 )
-from recipe.trainer import Batch
+from recipe.trainer import Batch, device_of, to_device
 from sightrank.inputs.images import normalise, patchify
 from sightrank.model.multimodal import RerankerModel
 
@@ -265,11 +265,10 @@ class Reading:
             for index, char in enumerate(page.text)
             if char in self.alphabet and not np.isnan(page.places[index, 0])
         ]
-        rows, columns = (side // BLOCK for side in page.pixels.shape[:2])
         which = np.array(shown, np.int64).reshape(-1, 2)
-        x, y = (page.places[which[:, 0]] // BLOCK).astype(np.int64).T
-        inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
-        return np.stack(((y * columns + x)[inside], which[inside, 1]), axis=1)
+        squares = page.squares(page.places[which[:, 0]])
+        inside = squares >= 0
+        return np.stack((squares[inside], which[inside, 1]), axis=1)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy against the tokens under each visual token (equal shares), plus the mean
@@ -310,12 +309,12 @@ class Reading:
         """Recall of the tokens under each visual token among the best k of the whole vocabulary,
         k being how many lie there; blank squares left out; and that of the rarer tokens alone."""
         rng, fonts = random.Random(1), self._fonts()
-        device = next(model.parameters()).device
+        device = device_of(model)
         hits, rare = [], []
         losses = []
         for _ in range(2):
             batch = self.batch([self.print(self._crop(rng, fonts, True)) for _ in range(16)])
-            moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+            moved = to_device(batch, device)
             losses.append(self.loss(model, moved)[0].item())
             visual, _ = model(moved["patches"], batch["grids"])
             found, tokens = read(visual, self.vectors.to(device), moved, self.blank)

@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,13 @@ class Page:
     """Everything printed, in reading order."""
     places: NDArray[np.float32]
     """(len(text), 2): centre x and y in pixels of each character; NaN where nothing is printed."""
+
+    def squares(self, points: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+        """The visual token, in raster order, in which each x and y of (n, 2) lies; -1 for none."""
+        rows, columns = (side // BLOCK for side in self.pixels.shape[:2])
+        x, y = (np.nan_to_num(points, nan=-1.0) // BLOCK).astype(np.int64).T
+        inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
+        return np.where(inside, y * columns + x, -1)
 
 
 @dataclass
@@ -298,7 +306,6 @@ def token_targets(page: Page, tokenizer: Tokenizer) -> tuple[NDArray[np.int64], 
     Squares of 28 x 28 pixels are numbered in raster order. Tokens are those of the whole text, as
     it would be encoded in a passage; a token that prints nothing has no square.
     """
-    columns, rows = page.pixels.shape[1] // BLOCK, page.pixels.shape[0] // BLOCK
     encoding = tokenizer.encode(page.text)
     spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
     shown = ~np.isnan(page.places[:, 0])
@@ -306,7 +313,6 @@ def token_targets(page: Page, tokenizer: Tokenizer) -> tuple[NDArray[np.int64], 
     counts = np.concatenate(([0], shown.cumsum()))
     number = counts[spans[:, 1]] - counts[spans[:, 0]]
     centre = (sums[spans[:, 1]] - sums[spans[:, 0]]) / np.maximum(number, 1)[:, None]
-    x, y = (centre // BLOCK).astype(np.int64).T
-    inside = (number > 0) & (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
-    tokens = np.array(encoding.ids, np.int64)[inside]
-    return (y * columns + x)[inside], tokens
+    squares = page.squares(centre)
+    inside = (number > 0) & (squares >= 0)
+    return squares[inside], np.array(encoding.ids, np.int64)[inside]

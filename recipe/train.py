@@ -26,8 +26,9 @@ from recipe.pages import PageConfig, PageRanking
 from recipe.pictures import PicturePack
 from recipe.ranking import RankingConfig, TextRanking
 from recipe.reading import Reader, Reading, ReadingConfig
-from recipe.start import WIRED, fresh, nano_config, wire_meaning
+from recipe.start import fresh, nano_config
 from recipe.trainer import Task, TrainConfig, Trainer
+from recipe.wiring import WIRED, wire_meaning
 from sightrank.model.multimodal import RerankerModel
 from sightrank.weights import read_tensors
 

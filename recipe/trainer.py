@@ -125,10 +125,7 @@ class Trainer:
         return iter(loader)
 
     def _descend(self, batch: Batch) -> dict[str, float]:
-        batch = {
-            key: value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
-            for key, value in batch.items()
-        }
+        batch = to_device(batch, self.device)
         rate = self.config.learning_rate * self._schedule()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
@@ -195,6 +192,19 @@ class Trainer:
         self.model.to(self.device)
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed = state["step"], state["elapsed"]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where its weights are."""
+    return next(model.parameters()).device
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors there."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for key, value in batch.items()
+    }
 
 
 @contextlib.contextmanager

@@ -11,15 +11,15 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.nn import functional as F
 
-from recipe import start
+from recipe import wiring
 from recipe.composing import HELD_OUT, Composing, ComposingConfig, Kind
-from recipe.context import GRAIN, SIZE, Basis, ContextPack, aligned
+from recipe.context import GRAIN, Basis, ContextPack, aligned
 from recipe.grid import embed_slots, join_queries, pad_prefixes, score_grid
 from recipe.layout import Prefix, Special, as_text
 from recipe.pack import Ragged, TextPack
 from recipe.showing import Shown
-from recipe.start import MEANING, WIRED, fresh, meaning_basis, wire_meaning
-from recipe.start import SIZE as SIZE_OF_FEATURE
+from recipe.start import fresh
+from recipe.wiring import MEANING, MEANING_SIZE, SIZE, WIRED, meaning_basis, wire_meaning
 from sightrank.config import ModelConfig
 from sightrank.model.multimodal import RerankerModel
 
@@ -30,7 +30,9 @@ WORDS = sorted({word for text in TEXTS for word in text.split()})
 @pytest.fixture
 def contexts(tokenizer: Tokenizer) -> ContextPack:
     """Enough texts that some are held out; each word means one thing, where it ends."""
-    means = F.normalize(torch.randn(len(WORDS), SIZE, generator=torch.Generator().manual_seed(1)))
+    means = F.normalize(
+        torch.randn(len(WORDS), MEANING_SIZE, generator=torch.Generator().manual_seed(1))
+    )
     texts, ends, targets = [], [], []
     for number in range(2 * HELD_OUT):
         text = TEXTS[number % len(TEXTS)]
@@ -184,10 +186,10 @@ def test_a_path_of_its_own_finds_what_means_the_same(
     deep: RerankerModel, pack: TextPack, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two documents that share no token with the query, one says the same."""
-    basis = torch.linalg.qr(torch.randn(384, SIZE)).Q.T
-    monkeypatch.setattr(start, "meaning_basis", lambda vectors: basis)
+    basis = torch.linalg.qr(torch.randn(384, MEANING_SIZE)).Q.T
+    monkeypatch.setattr(wiring, "meaning_basis", lambda vectors: basis)
     vectors = deep.model.embed_tokens.weight
-    means = F.normalize(torch.randn(len(vectors), SIZE), dim=1)
+    means = F.normalize(torch.randn(len(vectors), MEANING_SIZE), dim=1)
     means[ord("b")] = means[ord("B")]
     means[:, -7:] = 0  # there the path writes
     with torch.no_grad():
@@ -202,8 +204,8 @@ def test_a_path_of_its_own_finds_what_means_the_same(
     with torch.inference_mode():
         score_grid(deep, embed_slots(deep, batch, 0.0), batch)
     asked = seen[0].view(2, -1, 384)[:, -2] @ basis[-4:-1].T  # what each head found for B
-    assert (asked[0] > SIZE_OF_FEATURE / 2).all()
-    assert (asked[1] < -SIZE_OF_FEATURE / 2).all()
+    assert (asked[0] > SIZE / 2).all()
+    assert (asked[1] < -SIZE / 2).all()
 
 
 def test_the_trained_path_reads_nothing_of_it(deep: RerankerModel) -> None:
