@@ -26,8 +26,6 @@ from typing import Any
 
 from machine import describe
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from recipe.corpus_lists import functions
 from recipe.corpus_passages import Document
 from sightrank.evaluate.run import prepare, rerank

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from machine import describe
+from machine import ROOT, describe
 
 from sightrank import Document, Index, Reranker
 from sightrank.config import EngineConfig, ModelConfig
@@ -31,7 +31,7 @@ from sightrank.inputs.tokenizer import Tokenizer
 from sightrank.model.multimodal import RerankerModel
 from sightrank.weights import Checkpoint
 
-PDF = Path(__file__).resolve().parents[1] / "demo" / "xfig-howto.pdf"
+PDF = ROOT / "demo" / "xfig-howto.pdf"
 QUERY = "how are colours chosen?"
 
 
@@ -126,7 +126,6 @@ def config_of(shape: str, tokenizer: Path) -> ModelConfig:
     """m0's, or nano's with as many words as the tokenizer has."""
     if shape == "m0":
         return ModelConfig()
-    sys.path.insert(0, str(PDF.parents[1]))
     from recipe.start import LAYERS, nano_config
 
     return nano_config(len(Tokenizer.from_file(tokenizer)), LAYERS)

@@ -1,13 +1,18 @@
-"""What a benchmark ran on: goes into every result."""
+"""What a benchmark ran on: goes into every result. Importing it makes the recipe importable too."""
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+"""Of the repository."""
+sys.path.append(str(ROOT))  # a script's own folder is on the path, the recipe's is not
 
 
 def describe() -> dict[str, str | int]:

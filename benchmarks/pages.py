@@ -42,7 +42,7 @@ from typing import Any
 import PIL.Image
 import torch
 from linear import peaks
-from machine import describe
+from machine import ROOT, describe
 from parity_2b import _reference_head, write_checkpoint
 from torch import nn
 
@@ -57,7 +57,7 @@ from sightrank.inputs.segments import Encoder, Segment, SpecialIds
 from sightrank.inputs.tokenizer import Tokenizer
 from sightrank.weights import NANO
 
-PDF = Path(__file__).resolve().parents[1] / "demo" / "xfig-howto.pdf"
+PDF = ROOT / "demo" / "xfig-howto.pdf"
 QUERIES = (
     "how are colours chosen?",
     "what does the depth of an object do?",

@@ -25,13 +25,13 @@ from torch.nn import functional as F
 
 from recipe.context import ContextPack
 from recipe.fonts import Fonts
+from recipe.grid import RowsPlan
 from recipe.layout import Ints, Prefix, Special, as_grid, as_text
 from recipe.pack import TextPack
 from recipe.render import render_passage
 from recipe.showing import Shown, embed, join
 from recipe.trainer import Batch, device_of, to_device
 from recipe.wiring import MEANING, MEANING_SIZE, meaning_basis
-from sightrank.model.attention import Packed
 from sightrank.model.multimodal import RerankerModel
 
 Floats = NDArray[np.float32]
@@ -44,10 +44,10 @@ HELD_OUT = 40
 class ComposingConfig:
     """What a step of composing is made of."""
 
-    rows: int = 24
-    tokens: tuple[int, int] = (30, 120)
+    rows: int = 32
+    tokens: tuple[int, int] = (30, 160)
     """Tokens of a document, at least and at most: texts one after another."""
-    query_tokens: int = 32
+    query_tokens: tuple[int, int] = (4, 32)
     grid_share: float = 0.25
     """How often documents are grids of cells instead, where the state of a cell is taught the mean of
     what the tokens in it mean."""
@@ -101,7 +101,9 @@ class Composing:
     def batch(self, texts: Ints, rng: np.random.Generator, kind: Kind) -> Batch:
         """Prompts padded at the right; `taught` counts slots through all of them."""
         count = self.config.pictures if kind == "picture" else self.config.rows
-        prompts = [self.prompt(texts, rng, kind) for _ in range(count)]
+        # Of one size all, as padding takes time too.
+        sizes = int(rng.integers(*self.config.tokens)), int(rng.integers(*self.config.query_tokens))
+        prompts = [self.prompt(texts, rng, kind, sizes) for _ in range(count)]
         batch = join([document for document, _, _ in prompts])
         slots = batch["prefix_positions"].shape[-1]
         places = [where + number * slots for number, (_, where, _) in enumerate(prompts)]
@@ -110,21 +112,21 @@ class Composing:
         return batch
 
     def prompt(
-        self, texts: Ints, rng: np.random.Generator, kind: Kind
+        self, texts: Ints, rng: np.random.Generator, kind: Kind, sizes: tuple[int, int]
     ) -> tuple[Prefix | Shown, Ints, Floats]:
-        """A prompt with a query, the slots that have a target, and the targets (slots, MEANING_SIZE)."""
-        pack, config = self.pack, self.config
-        body, ends, means = self._join(texts, rng, int(rng.integers(*config.tokens)))
-        query, query_ends, query_means = self._join(texts, rng, 1)
-        fits = query_ends < config.query_tokens
-        tail = np.concatenate((pack.tail, query[: config.query_tokens]))
+        """A prompt with a document and a query of so many tokens, the slots that have a target, and
+        the targets (slots, MEANING_SIZE)."""
+        pack = self.pack
+        body, ends, means = self._join(texts, rng, sizes[0])
+        query, query_ends, query_means = self._join(texts, rng, sizes[1])
+        tail = np.concatenate((pack.tail, query))
         document, where = self._show(body, ends, tail, rng, kind)
         prefix = document.prefix if isinstance(document, Shown) else document
         seen, after = where >= 0, len(prefix) - len(tail) + len(pack.tail)
-        slots = np.concatenate((prefix.slots[where[seen]], after + query_ends[fits]))
+        slots = np.concatenate((prefix.slots[where[seen]], after + query_ends))
         slots, of_slot = np.unique(slots, return_inverse=True)
         sums = np.zeros((len(slots), MEANING_SIZE), np.float32)
-        np.add.at(sums, of_slot, np.concatenate((means[seen], query_means[fits])))
+        np.add.at(sums, of_slot, np.concatenate((means[seen], query_means)))
         return document, slots, sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-6)
 
     def _show(
@@ -162,7 +164,8 @@ class Composing:
         return Image.fromarray(page.pixels), np.where(printed, squares, -1)
 
     def _join(self, texts: Ints, rng: np.random.Generator, size: int) -> tuple[Ints, Ints, Floats]:
-        """Texts on lines of their own, until there are `size` tokens: tokens, ends and targets."""
+        """Texts on lines of their own, at most `size` tokens, the last of which is an end: tokens,
+        ends and targets."""
         bodies: list[Ints] = []
         ends: list[Ints] = []
         means: list[Floats] = []
@@ -173,7 +176,9 @@ class Composing:
             ends.append(self.contexts.ends[text] + used)
             means.append(self.contexts.target(text))
             used += len(bodies[-2]) + 1
-        return np.concatenate(bodies[:-1]), np.concatenate(ends), np.concatenate(means)
+        kept = np.concatenate(ends)
+        kept = kept[: max(1, np.searchsorted(kept, size))]
+        return np.concatenate(bodies)[: kept[-1] + 1], kept, np.concatenate(means)[: len(kept)]
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Squared distance to what tokens mean and, in the other directions, to their rows; and the
@@ -200,10 +205,10 @@ class Composing:
     ) -> tuple[Tensor, Tensor]:
         """What enters the lowest layer and what leaves the last that composes, (all slots, size)."""
         cells = embed(model, batch, noise)
-        documents, slots, _ = cells.shape
+        documents = len(cells)
         before = hidden = cells.flatten(0, 1)
         rotary = model.rotary(batch["prefix_positions"].flatten(1))
-        plan = Packed([slots] * documents, causal=True)
+        plan = RowsPlan(documents)
         for index in range(self.config.layers):
             hidden = model.model.layers[index](hidden, rotary, plan.layer(index))
         return before, hidden.float()

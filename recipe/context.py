@@ -29,8 +29,10 @@ from torch.nn import functional as F
 
 from recipe.fetch import DATA
 from recipe.layout import Ints
+from recipe.lexicon import is_word
 from recipe.pack import Ragged
 from recipe.teacher import WORD_START, Teacher
+from recipe.trainer import is_bf16_faster
 from recipe.wiring import MEANING_SIZE
 
 DEPTH = 5
@@ -41,9 +43,13 @@ PREFIX = "passage: "
 GRAIN = 254.0
 """Steps of a byte in 1; no component of a unit vector in 96 directions is above a half."""
 FIT_TEXTS = 1_600
-TEXT, NAMES = 0.6, 0.12
+TEXT, NAMES = 0.4, 0.08
 """Shares of texts that are passages and names of things; the rest are words drawn from the teacher's
-vocabulary, which are of the web and of a hundred languages."""
+vocabulary, which are of the web and of a hundred languages, where passages are of manuals."""
+UNSPACED = {"CJK", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"}
+"""Scripts whose words stand one after another, so that pieces within a text are words too."""
+BASIS = Path(__file__).with_name("context.npz")
+"""The directions that nano's layers speak in: fitted once, as layers that go on learning need the same."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,16 @@ class Basis:
         """(n, 384) -> (n, MEANING_SIZE), of unit length."""
         units = F.normalize(states - self.mean, dim=-1) - self.centre
         return F.normalize(units @ self.turn, dim=-1)
+
+    @classmethod
+    def load(cls, path: Path = BASIS) -> Basis:
+        """As `save` wrote it."""
+        with np.load(path) as file:
+            return cls(*(torch.from_numpy(file[name]) for name in ("mean", "centre", "turn")))
+
+    def save(self, path: Path = BASIS) -> None:
+        """As an .npz file."""
+        np.savez(path, mean=self.mean.numpy(), centre=self.centre.numpy(), turn=self.turn.numpy())
 
 
 @dataclass(frozen=True)
@@ -138,8 +154,10 @@ class Texts:
             return " · ".join(_any_of(self.names, rng) for _ in range(3))[:120]
         scripts = list(self.words)
         sizes = [len(self.words[script][0]) ** 0.6 for script in scripts]
-        words, edges = self.words[rng.choices(scripts, sizes)[0]]
-        return " ".join(rng.choices(words, cum_weights=edges, k=rng.randint(2, 9)))
+        script = rng.choices(scripts, sizes)[0]
+        words, edges = self.words[script]
+        drawn = rng.choices(words, cum_weights=edges, k=rng.randint(3, 12))
+        return ("" if script in UNSPACED else " ").join(drawn)
 
 
 def _any_of(texts: dict[str, list[str]], rng: random.Random) -> str:
@@ -173,8 +191,10 @@ def _by_script(teacher: Teacher) -> dict[str, tuple[list[str], list[float]]]:
     ordered = sorted(teacher.tokenizer.get_vocab().items(), key=lambda item: item[1])
     for place, (piece, _) in enumerate(ordered):
         word = piece.removeprefix(WORD_START)
-        if piece.startswith(WORD_START) and len(word) > 2 and word.isalpha():
-            known, edges = words[unicodedata.name(word[0], "?").split()[0]]
+        script = unicodedata.name(word[:1] or " ", "?").split()[0]
+        whole = len(word) > 1 if script in UNSPACED else piece != word and len(word) > 2
+        if whole and is_word(word):
+            known, edges = words[script]
             known.append(word)
             edges.append((edges[-1] if edges else 0.0) + (1000 + place) ** -0.5)
     return {script: found for script, found in words.items() if len(found[0]) >= 100}
@@ -183,12 +203,16 @@ def _by_script(teacher: Teacher) -> dict[str, tuple[list[str], list[float]]]:
 def states(teacher: Teacher, tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Any]:
     """(tokens, ends, (ends, 384) states) of each text, those with no end left out."""
     theirs = teacher.tokenizer.encode_batch([PREFIX + text for text in texts])
-    hidden = teacher.states([encoding.ids for encoding in theirs], DEPTH)
+    with torch.autocast("cpu", torch.bfloat16, enabled=_is_bf16_faster()):
+        hidden = teacher.states([encoding.ids for encoding in theirs], DEPTH)
     for mine, other, rows in zip(tokenizer.encode_batch(texts), theirs, hidden, strict=True):
         ends, bounds = aligned(mine, other, len(PREFIX))
         if len(ends):
-            sums = np.add.reduceat(rows.numpy()[: bounds[-1]], bounds[:-1])
+            sums = np.add.reduceat(rows.float().numpy()[: bounds[-1]], bounds[:-1])
             yield mine.ids, ends, torch.from_numpy(sums / np.diff(bounds)[:, None]).float()
+
+
+_is_bf16_faster = cache(is_bf16_faster)
 
 
 def write(data: Path, part: int, texts: int, basis: Basis) -> int:
@@ -211,9 +235,7 @@ def write(data: Path, part: int, texts: int, basis: Basis) -> int:
     for name, rows in (("texts", tokens), ("ends", ends)):
         ragged = Ragged.of(rows)
         fields |= {f"{name}_flat": ragged.flat, f"{name}_offsets": ragged.offsets}
-    unfinished = path.with_suffix(
-        ".tmp"
-    )  # a kill leaves no half of a file that would count as done
+    unfinished = path.with_suffix(".tmp")  # a kill leaves no half that would count as done
     with unfinished.open("wb") as file:
         np.savez(file, **fields)
     unfinished.replace(path)
@@ -229,21 +251,25 @@ def _sources(data: Path) -> tuple[Teacher, Texts, Tokenizer]:
 
 
 def main() -> None:
-    """Fit the directions, then write files in several processes."""
+    """Write files in several processes."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--texts", type=int, default=6_144, help="of one file")
-    parser.add_argument("--files", type=int, default=8)
+    parser.add_argument("--files", type=int, default=16)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--fit", action="store_true", help="fit the directions first; layers must then begin anew"
+    )
     arguments = parser.parse_args()
-    data, rng = arguments.data, random.Random(0)
-    teacher, source, tokenizer = _sources(data)
-    drawn = [source.draw(rng) for _ in range(FIT_TEXTS)]
-    rows = [state for _, _, state in states(teacher, tokenizer, drawn)]
-    basis = Basis.fit(torch.cat(rows))
+    teacher, source, tokenizer = _sources(arguments.data)
+    if arguments.fit:
+        rng = random.Random(0)
+        drawn = [source.draw(rng) for _ in range(FIT_TEXTS)]
+        Basis.fit(torch.cat([rows for *_, rows in states(teacher, tokenizer, drawn)])).save()
+    basis = Basis.load()
     with ProcessPoolExecutor(arguments.processes) as pool:
         jobs = [
-            pool.submit(write, data, part, arguments.texts, basis)
+            pool.submit(write, arguments.data, part, arguments.texts, basis)
             for part in range(arguments.files)
         ]
         for job in jobs:

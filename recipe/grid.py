@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from recipe.layout import Ints, Prefix
 from recipe.trainer import Batch
-from sightrank.model.attention import Attend
+from sightrank.model.attention import Attend, causal_mask
 from sightrank.model.multimodal import RerankerModel
 
 
@@ -60,6 +60,53 @@ def embed_slots(model: RerankerModel, batch: Batch, noise: float) -> Tensor:
     return hidden.masked_scatter(present[..., None], flat)
 
 
+class RowsPlan:
+    """Documents padded at the right to one length: every token sees its own past."""
+
+    def __init__(self, documents: int) -> None:
+        self.documents = documents
+
+    def layer(self, index: int) -> Attend:
+        """The same for every layer."""
+        return self._attend
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return together(causal(*apart(self.documents, q, k, v)))
+
+
+def apart(documents: int, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k and v, each (documents x tokens, heads, head_dim) -> (documents, heads, tokens, head_dim)."""
+    q, k, v = (
+        part.view(documents, -1, *part.shape[1:]).transpose(1, 2).to(v.dtype) for part in (q, k, v)
+    )
+    return q, k, v
+
+
+def together(out: Tensor) -> Tensor:
+    """What `apart` did, undone."""
+    return out.transpose(1, 2).flatten(0, 1)
+
+
+def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of each token to its past, of (documents, heads, tokens, head_dim)."""
+    if q.is_cuda:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    # A CPU's fused kernel takes twice as long, backward pass included.
+    return masked(q, k, v, causal_mask(q.shape[2], k.shape[2], q.device)[None, None])
+
+
+def masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Attention where `mask`, (documents or 1, 1, queries, keys), says so, in plain steps."""
+    documents, heads, queries, head_dim = q.shape
+    groups, keys = k.shape[1], k.shape[2]
+    # Query heads of a group lie under one another, so that its keys are multiplied once, uncopied.
+    grouped = q.reshape(documents, groups, -1, head_dim)
+    scores = (grouped @ k.mT * head_dim**-0.5).view(documents, groups, -1, queries, keys)
+    weights = scores.masked_fill(~mask[:, :, None], float("-inf")).softmax(dim=-1).to(v.dtype)
+    out: Tensor = weights.view(documents, groups, -1, keys) @ v
+    return out.view(documents, heads, queries, head_dim)
+
+
 class GridPlan:
     """Prefix tokens see their own past; each query's tokens see the prefix and their own past.
 
@@ -82,29 +129,12 @@ class GridPlan:
         return self._attend
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (
-            part.view(self.documents, -1, *part.shape[1:]).transpose(1, 2).to(v.dtype)
-            for part in (q, k, v)
-        )  # each (documents, heads, tokens, head_dim)
+        q, k, v = apart(self.documents, q, k, v)
         if q.shape[2] == len(self.ends):  # the last layer: only what is read
-            out = self._ask(q, k, v, self.mask[:, :, self.ends])
-        else:
-            past_q, past_k, past_v = (part[:, :, : self.slots] for part in (q, k, v))
-            prefix = F.scaled_dot_product_attention(
-                past_q, past_k, past_v, is_causal=True, enable_gqa=True
-            )
-            out = torch.cat((prefix, self._ask(q[:, :, self.slots :], k, v, self.mask)), dim=2)
-        return out.transpose(1, 2).flatten(0, 1)
-
-    def _ask(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        repeat = q.shape[1] // k.shape[1]
-        grouped = q.view(
-            len(q), -1, repeat, *q.shape[2:]
-        )  # (documents, kv_heads, repeat, asked, head_dim)
-        scores = (grouped @ k.mT[:, :, None]) * q.shape[-1] ** -0.5
-        weights = scores.masked_fill(~mask[:, :, None], float("-inf")).softmax(dim=-1)
-        out: Tensor = weights.to(v.dtype) @ v[:, :, None]
-        return out.flatten(1, 2)
+            return together(masked(q, k, v, self.mask[:, :, self.ends]))
+        prefix = causal(*(part[:, :, : self.slots] for part in (q, k, v)))
+        asked = masked(q[:, :, self.slots :], k, v, self.mask)
+        return together(torch.cat((prefix, asked), dim=2))
 
 
 def score_grid(model: RerankerModel, hidden: Tensor, batch: Batch) -> Tensor:

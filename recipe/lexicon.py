@@ -85,9 +85,14 @@ def _script(surface: str) -> str:
     scripts = {unicodedata.name(char, "?").split()[0] for char in word}
     if scripts & {"HIRAGANA", "KATAKANA"}:
         scripts = scripts - {"HIRAGANA", "KATAKANA"} | {"CJK"}
-    if not word.isalpha() or len(scripts) > 1:
+    if not is_word(word) or len(scripts) > 1:
         return ""
     (script,) = scripts
     if script in UNSPACED:
         return script if len(word) >= UNSPACED[script] else ""
     return script if surface.startswith(" ") and len(word) > 2 else ""
+
+
+def is_word(text: str) -> bool:
+    """Whether it is letters and nothing else; the vowel signs of India's scripts count as letters."""
+    return bool(text) and all(unicodedata.category(char)[0] in "LM" for char in text)

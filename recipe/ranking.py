@@ -105,12 +105,17 @@ class TextRanking:
                     config.names,
                     rng,
                 )
-                yield self.batch(chosen, rng, config.grid_share)
+                yield self.batch(chosen, rng, self._grids(rng))
             else:
                 count, tokens = config.sizes[int(rng.integers(len(config.sizes)))]
                 taught = bool(rng.random() < config.taught_share)
                 documents = self._documents(count, rng, 1.0 if taught else config.alike)
-                yield self.batch(documents, rng, config.grid_share, tokens, taught)
+                yield self.batch(documents, rng, self._grids(rng), tokens, taught)
+
+    def _grids(self, rng: np.random.Generator) -> float:
+        """The share of a step's documents that are grids: half of them or none, as one pads all."""
+        mixed = min(2 * self.config.grid_share, 1.0)
+        return self.config.grid_share / mixed if rng.random() < mixed else 0.0
 
     def _documents(self, count: int, rng: np.random.Generator, alike: float = 0.0) -> Ints:
         """Documents of different groups; some lie close together in the corpus: same page or topic."""

@@ -108,7 +108,7 @@ def test_what_is_written_is_read_again(contexts: ContextPack, tmp_path: Path) ->
 def test_each_slot_is_taught_what_its_tokens_mean(
     task: Composing, contexts: ContextPack, tokenizer: Tokenizer, kind: Kind
 ) -> None:
-    prefix, slots, targets = task.prompt(task.shown, np.random.default_rng(0), kind)
+    prefix, slots, targets = task.prompt(task.shown, np.random.default_rng(0), kind, (60, 16))
     assert isinstance(prefix, Prefix)
     seen = 0
     for slot, target in zip(slots, targets, strict=True):
@@ -131,7 +131,7 @@ def test_a_picture_is_taught_where_the_words_are_printed(
     task: Composing, contexts: ContextPack
 ) -> None:
     for seed in range(20):
-        shown, slots, _ = task.prompt(task.shown, np.random.default_rng(seed), "picture")
+        shown, slots, _ = task.prompt(task.shown, np.random.default_rng(seed), "picture", (8, 16))
         if isinstance(shown, Shown):
             break
     assert isinstance(shown, Shown)
