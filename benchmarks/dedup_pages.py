@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import machine  # noqa: F401: makes the recipe importable
+import machine  # noqa: F401  makes the recipe importable
 import numpy as np
 from PIL import Image, ImageFilter
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import machine  # noqa: F401: makes the recipe importable
+import machine  # noqa: F401  makes the recipe importable
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
