@@ -13,7 +13,7 @@ import json
 import random
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -143,7 +143,7 @@ class Texts:
     def __init__(self, folder: Path, teacher: Teacher) -> None:
         self.passages = _by_language(folder / "documents.jsonl")
         self.names = _by_language(folder / "names.jsonl")
-        self.words = _by_script(teacher)
+        self.words = words_by_script(teacher.tokenizer.get_vocab())
 
     def draw(self, rng: random.Random) -> str:
         """One text of 200 characters or so."""
@@ -184,12 +184,11 @@ def _by_language(path: Path) -> dict[str, list[str]]:
     return dict(texts)
 
 
-def _by_script(teacher: Teacher) -> dict[str, tuple[list[str], list[float]]]:
+def words_by_script(vocabulary: Mapping[str, int]) -> dict[str, tuple[list[str], list[float]]]:
     """Words that are one piece of the teacher's, and the running sum of how often to draw each;
-    frequent pieces come first in its vocabulary."""
+    frequent pieces come first in its vocabulary. Scripts with fewer than a hundred are left out."""
     words: dict[str, tuple[list[str], list[float]]] = defaultdict(lambda: ([], []))
-    ordered = sorted(teacher.tokenizer.get_vocab().items(), key=lambda item: item[1])
-    for place, (piece, _) in enumerate(ordered):
+    for place, piece in enumerate(sorted(vocabulary, key=vocabulary.__getitem__)):
         word = piece.removeprefix(WORD_START)
         script = unicodedata.name(word[:1] or " ", "?").split()[0]
         whole = len(word) > 1 if script in UNSPACED else piece != word and len(word) > 2

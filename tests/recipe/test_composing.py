@@ -13,14 +13,15 @@ from torch.nn import functional as F
 
 from recipe import wiring
 from recipe.composing import HELD_OUT, Composing, ComposingConfig, Kind
-from recipe.context import GRAIN, Basis, ContextPack, aligned
-from recipe.grid import embed_slots, join_queries, pad_prefixes, score_grid
+from recipe.context import GRAIN, Basis, ContextPack, aligned, words_by_script
+from recipe.grid import RowsPlan, embed_slots, join_queries, pad_prefixes, score_grid
 from recipe.layout import Prefix, Special, as_text
 from recipe.pack import Ragged, TextPack
 from recipe.showing import Shown
 from recipe.start import fresh
 from recipe.wiring import MEANING, MEANING_SIZE, SIZE, WIRED, meaning_basis, wire_meaning
 from sightrank.config import ModelConfig
+from sightrank.model.attention import plain_attention
 from sightrank.model.multimodal import RerankerModel
 
 TEXTS = ("red fox", "roter Fuchs", "рыжая лиса", "blue sea")
@@ -84,6 +85,39 @@ def test_directions_are_brought_to_one_spread() -> None:
     assert found.mean(dim=0).abs().max() < 0.02
     spread = found.var(dim=0)
     assert spread[0] < 3 * spread[-1]  # 380 times before
+
+
+def test_directions_are_kept_in_a_file(tmp_path: Path) -> None:
+    states = torch.randn(600, 384)
+    fitted = Basis.fit(states)
+    fitted.save(tmp_path / "context.npz")
+    assert torch.equal(Basis.load(tmp_path / "context.npz")(states), fitted(states))
+    assert Basis.load()(states).shape == (600, MEANING_SIZE)  # those of nano
+
+
+def test_words_are_of_all_scripts_and_pieces_where_they_are_not_spaced() -> None:
+    endings = [a + b for a in "abcdefghijk" for b in "lmnopqrstuv"]
+    marks = [a + b for a in "कखगघचछजझटठ" for b in "डढतथदधनपफबभम"]
+    pieces = {f"▁word{each}" for each in endings} | {f"within{each}" for each in endings}
+    pieces |= {f"▁क{each}ि" for each in marks} | {f"政{chr(0x4E00 + n)}" for n in range(120)}
+    found = words_by_script({piece: number for number, piece in enumerate(sorted(pieces))})
+    assert set(found) == {"LATIN", "DEVANAGARI", "CJK"}
+    assert all(word.startswith("word") for word in found["LATIN"][0])
+    assert len(found["CJK"][0]) == 120
+
+
+def test_padded_rows_see_their_own_past() -> None:
+    q, k, v = torch.randn(12, 6, 8), torch.randn(12, 2, 8), torch.randn(12, 2, 8)
+    found = RowsPlan(3).layer(0)(q, k, v)
+    for row in (slice(0, 4), slice(4, 8), slice(8, 12)):
+        assert torch.allclose(
+            found[row], plain_attention(q[row], k[row], v[row], causal=True), atol=1e-6
+        )
+
+
+def test_rows_of_a_step_are_of_one_length(task: Composing) -> None:
+    lengths = task.batch(task.shown, np.random.default_rng(0), "row")["prefix_lengths"]
+    assert lengths.max() - lengths.min() < 24  # what follows the last end of a text is left out
 
 
 def test_what_is_written_is_read_again(contexts: ContextPack, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models
 
 from recipe import grow, pack, tokenizer
-from recipe.lexicon import Lexicon
+from recipe.lexicon import Lexicon, is_word
 from sightrank.weights import NANO
 
 WORDS = (" water", " Water", " waters", " fire", " вода", "水", "火", "ter", "42")
@@ -49,6 +49,11 @@ def test_a_translation_is_of_another_script_or_beginning(lexicon: Lexicon) -> No
 def test_fragments_and_numbers_have_no_translation(lexicon: Lexicon) -> None:
     assert not len(lexicon[WORDS.index("ter")])
     assert not len(lexicon[WORDS.index("42")])
+
+
+def test_vowel_signs_belong_to_words() -> None:
+    assert all(map(is_word, ("hello", "हिन्दी", "বাংলা", "ไทยนี้", "政府")))
+    assert not any(map(is_word, ("", "a1", "x-y", "two words", "5")))
 
 
 def test_swapping_keeps_what_has_no_translation(lexicon: Lexicon) -> None:

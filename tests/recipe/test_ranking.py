@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,13 @@ def test_every_step_has_answers_and_none_from_validation(ranking: TextRanking) -
         assert batch["labels"].any(dim=1).all()
         assert len(batch["query_lengths"]) == batch["labels"].shape[1]
     assert held_out == {5}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.7])
+def test_grids_are_as_many_as_asked_for(ranking: TextRanking, share: float) -> None:
+    ranking.config = replace(ranking.config, grid_share=share)
+    rng = np.random.default_rng(0)
+    assert np.mean([ranking._grids(rng) for _ in range(2000)]) == pytest.approx(share, abs=0.03)
 
 
 def test_ndcg_of_known_orders() -> None:
