@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -164,7 +166,7 @@ def _engine(url: URL, patience: float, connections: int) -> Engine:
         return create_engine(url, connect_args=_postgres_limits(patience), **pool)
     _make_private(Path(url.database or ""))
     engine = create_engine(url, connect_args={"timeout": patience}, **pool)
-    _begin_explicitly(engine)
+    _begin_explicitly(engine, patience)
     return engine
 
 
@@ -191,7 +193,7 @@ def _make_private(file: Path) -> None:
         ) from None
 
 
-def _begin_explicitly(engine: Engine) -> None:
+def _begin_explicitly(engine: Engine, patience: float) -> None:
     """Let SQLite take its write lock when a transaction begins, not in the middle of it.
 
     A transaction that reads and then writes fails where another has written in between, and no
@@ -202,7 +204,7 @@ def _begin_explicitly(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _: Any) -> None:
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
+        _write_ahead(connection, patience)
         connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
@@ -213,3 +215,20 @@ def _begin_explicitly(engine: Engine) -> None:
             connection.exec_driver_sql(f"PRAGMA synchronous = {synchronous}")
             connection.info["synchronous"] = synchronous
         connection.exec_driver_sql("BEGIN" if kind == "read" else "BEGIN IMMEDIATE")
+
+
+def _write_ahead(connection: sqlite3.Connection, patience: float) -> None:
+    """Keep a log beside the file, so that readers do not wait for the writer.
+
+    The first to come changes the file. Others that come at that moment are refused at once, however
+    long SQLite was told to wait, so the waiting is done here.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
