@@ -20,11 +20,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe
+from machine import ROOT, describe
 from memory import peak
 
 from sightrank import Document, Reranker
@@ -32,7 +31,7 @@ from sightrank import Document, Reranker
 COUNTS = (10, 100, 1_000, 10_000)
 LENGTHS = (16, 64, 256, 1_024, 4_096, 8_192)
 LENGTH, TOTAL, MOST = 128, 65_536, 1_000
-WORDS = Path(__file__).resolve().parents[1] / "demo" / "passages"
+WORDS = ROOT / "demo" / "passages"
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from machine import ROOT, describe
 
+from recipe.start import LAYERS, nano_config
 from sightrank import Document, Index, Reranker
 from sightrank.config import EngineConfig, ModelConfig
 from sightrank.engine.engine import Engine
@@ -126,8 +127,6 @@ def config_of(shape: str, tokenizer: Path) -> ModelConfig:
     """m0's, or nano's with as many words as the tokenizer has."""
     if shape == "m0":
         return ModelConfig()
-    from recipe.start import LAYERS, nano_config
-
     return nano_config(len(Tokenizer.from_file(tokenizer)), LAYERS)
 
 

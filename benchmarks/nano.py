@@ -13,16 +13,15 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from machine import describe
+from machine import ROOT, describe
 
 from sightrank import Document, Reranker
 from sightrank.inputs.load import FileLimits
 from sightrank.inputs.pdf import page_count
 
-DEMO = Path(__file__).resolve().parents[1] / "demo"
+DEMO = ROOT / "demo"
 QUERIES = (
     "printed circuit board",
     "vacaciones pagadas",

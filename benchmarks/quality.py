@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from machine import describe
+from machine import ROOT, describe
 from quality_table import markdown
 
 from sightrank.errors import SightrankError
@@ -26,8 +26,8 @@ from sightrank.evaluate.significance import compare
 from sightrank.evaluate.trec import Run, best_first
 from sightrank.reranker import Reranker
 
-RESULTS = Path(__file__).parent / "results" / "quality.json"
-TABLE = Path(__file__).parents[1] / "docs" / "quality.md"
+RESULTS = ROOT / "benchmarks" / "results" / "quality.json"
+TABLE = ROOT / "docs" / "quality.md"
 TESTED = "ndcg@10"
 
 

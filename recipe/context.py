@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -29,7 +28,7 @@ from torch.nn import functional as F
 
 from recipe.fetch import DATA
 from recipe.layout import Ints
-from recipe.lexicon import is_word
+from recipe.lexicon import UNSPACED, is_word, script_of
 from recipe.pack import Ragged
 from recipe.teacher import WORD_START, Teacher
 from recipe.trainer import is_bf16_faster
@@ -46,7 +45,7 @@ FIT_TEXTS = 1_600
 TEXT, NAMES = 0.4, 0.08
 """Shares of texts that are passages and names of things; the rest are words drawn from the teacher's
 vocabulary, which are of the web and of a hundred languages, where passages are of manuals."""
-UNSPACED = {"CJK", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"}
+JOINED = UNSPACED.keys() - {"HANGUL"} | {"KATAKANA"}
 """Scripts whose words stand one after another, so that pieces within a text are words too."""
 BASIS = Path(__file__).with_name("context.npz")
 """The directions that nano's layers speak in: fitted once, as layers that go on learning need the same."""
@@ -157,7 +156,7 @@ class Texts:
         script = rng.choices(scripts, sizes)[0]
         words, edges = self.words[script]
         drawn = rng.choices(words, cum_weights=edges, k=rng.randint(3, 12))
-        return ("" if script in UNSPACED else " ").join(drawn)
+        return ("" if script in JOINED else " ").join(drawn)
 
 
 def _any_of(texts: dict[str, list[str]], rng: random.Random) -> str:
@@ -190,8 +189,8 @@ def words_by_script(vocabulary: Mapping[str, int]) -> dict[str, tuple[list[str],
     words: dict[str, tuple[list[str], list[float]]] = defaultdict(lambda: ([], []))
     for place, piece in enumerate(sorted(vocabulary, key=vocabulary.__getitem__)):
         word = piece.removeprefix(WORD_START)
-        script = unicodedata.name(word[:1] or " ", "?").split()[0]
-        whole = len(word) > 1 if script in UNSPACED else piece != word and len(word) > 2
+        script = script_of(word[:1] or " ")
+        whole = len(word) > 1 if script in JOINED else piece != word and len(word) > 2
         if whole and is_word(word):
             known, edges = words[script]
             known.append(word)
@@ -202,16 +201,13 @@ def words_by_script(vocabulary: Mapping[str, int]) -> dict[str, tuple[list[str],
 def states(teacher: Teacher, tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Any]:
     """(tokens, ends, (ends, 384) states) of each text, those with no end left out."""
     theirs = teacher.tokenizer.encode_batch([PREFIX + text for text in texts])
-    with torch.autocast("cpu", torch.bfloat16, enabled=_is_bf16_faster()):
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16_faster()):
         hidden = teacher.states([encoding.ids for encoding in theirs], DEPTH)
     for mine, other, rows in zip(tokenizer.encode_batch(texts), theirs, hidden, strict=True):
         ends, bounds = aligned(mine, other, len(PREFIX))
         if len(ends):
             sums = np.add.reduceat(rows.float().numpy()[: bounds[-1]], bounds[:-1])
             yield mine.ids, ends, torch.from_numpy(sums / np.diff(bounds)[:, None]).float()
-
-
-_is_bf16_faster = cache(is_bf16_faster)
 
 
 def write(data: Path, part: int, texts: int, basis: Basis) -> int:

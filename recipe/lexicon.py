@@ -82,7 +82,7 @@ def _nearest(
 def _script(surface: str) -> str:
     """The script of a token that is probably a word, else an empty string."""
     word = surface.strip()
-    scripts = {unicodedata.name(char, "?").split()[0] for char in word}
+    scripts = set(map(script_of, word))
     if scripts & {"HIRAGANA", "KATAKANA"}:
         scripts = scripts - {"HIRAGANA", "KATAKANA"} | {"CJK"}
     if not is_word(word) or len(scripts) > 1:
@@ -91,6 +91,11 @@ def _script(surface: str) -> str:
     if script in UNSPACED:
         return script if len(word) >= UNSPACED[script] else ""
     return script if surface.startswith(" ") and len(word) > 2 else ""
+
+
+def script_of(char: str) -> str:
+    """The first word of the character's name: LATIN, CJK; "?" if it has none."""
+    return unicodedata.name(char, "?").split()[0]
 
 
 def is_word(text: str) -> bool:

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -221,6 +222,7 @@ def without_subnormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
+@cache
 def is_bf16_faster() -> bool:
     """Whether this processor multiplies bf16 matrices faster than float32 ones, by a short trial.
 

@@ -140,7 +140,7 @@ def test_a_step_that_was_scored_by_the_teacher_descends_towards_it(
 ) -> None:
     options = RankingConfig(sizes=((3, 20),), taught_share=1.0, page_share=0.0, name_share=0.0)
     ranking = TextRanking(pack, options, special, config.score_token_id, taught=taught)
-    batch = next(ranking.batches(0))
+    batch = next(ranking.batches(1))
     assert batch["taught"].shape == batch["labels"].shape
     labels = {**batch, "taught": batch["labels"].float() / batch["labels"].sum(dim=0)}
     alone = {key: value for key, value in batch.items() if key != "taught"}
@@ -148,7 +148,7 @@ def test_a_step_that_was_scored_by_the_teacher_descends_towards_it(
         # An opinion that is the labels changes nothing; any other does.
         plain = ranking.loss(model, alone)[0]
         assert torch.allclose(ranking.loss(model, labels)[0], plain, atol=1e-5)
-        assert not torch.allclose(ranking.loss(model, batch)[0], plain, atol=1e-5)
+        assert not torch.allclose(ranking.loss(model, batch)[0], plain, atol=1e-3)
     none = TextRanking(
         pack, replace(options, taught_share=0.0), special, config.score_token_id, taught=taught
     )
