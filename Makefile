@@ -40,7 +40,8 @@ data: $(VENV)/test ## Fetch nano's sources and build its data pack in .data (4 G
 nano: $(VENV)/test ## Train nano from the data pack and write sightrank/nano (hours on two cores)
 	set -e; for stage in text letters shifted read read-pages read-more pages pages-last \
 	  read-again text-again pages-again read-longer text-wider pages-wider \
-	  composing text-meanings composing-longer meanings-longer pages-meanings; do \
+	  composing text-meanings composing-longer meanings-longer pages-meanings \
+	  composing-words pages-words; do \
 	  $(BIN)/python -m recipe.train recipe/stages/$$stage.toml $(TRAIN); done
 	$(BIN)/python -m recipe.export --to sightrank/nano
 

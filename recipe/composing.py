@@ -3,8 +3,9 @@
 A token is a word, a piece of one or a sign, and its row of the embedding matrix the same in every text.
 The teacher's states tell words from their context and lie beside those of their translations
 (`recipe/context.py`). They are learned into the quarter of the state that rows use least; in the other
-three the row stays, so that rare words are still told apart by their pieces. All of it is dense: nearly
-every token has a target, no ranking is needed.
+three the row stays, so that rare words are still told apart by their pieces. All of it is dense: every
+token has a target, no ranking is needed. A token amid a word has that of the word: it is guessed, and
+what the guess leaves open makes it short.
 """
 
 from __future__ import annotations
@@ -117,35 +118,35 @@ class Composing:
         """A prompt with a document and a query of so many tokens, the slots that have a target, and
         the targets (slots, MEANING_SIZE)."""
         pack = self.pack
-        body, ends, means = self._join(texts, rng, sizes[0])
-        query, query_ends, query_means = self._join(texts, rng, sizes[1])
+        body, places, means = self._join(texts, rng, sizes[0])
+        query, query_places, query_means = self._join(texts, rng, sizes[1])
         tail = np.concatenate((pack.tail, query))
-        document, where = self._show(body, ends, tail, rng, kind)
+        document, where = self._show(body, places, tail, rng, kind)
         prefix = document.prefix if isinstance(document, Shown) else document
         seen, after = where >= 0, len(prefix) - len(tail) + len(pack.tail)
-        slots = np.concatenate((prefix.slots[where[seen]], after + query_ends))
+        slots = np.concatenate((prefix.slots[where[seen]], after + query_places))
         slots, of_slot = np.unique(slots, return_inverse=True)
         sums = np.zeros((len(slots), MEANING_SIZE), np.float32)
         np.add.at(sums, of_slot, np.concatenate((means[seen], query_means)))
         return document, slots, sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-6)
 
     def _show(
-        self, body: Ints, ends: Ints, tail: Ints, rng: np.random.Generator, kind: Kind
+        self, body: Ints, places: Ints, tail: Ints, rng: np.random.Generator, kind: Kind
     ) -> tuple[Prefix | Shown, Ints]:
-        """The body in its prompt, and which of `Prefix.slots` each of the tokens at `ends` has: -1
+        """The body in its prompt, and which of `Prefix.slots` each of the tokens at `places` has: -1
         for one that is cut off. What cannot be printed is a row."""
         head = self.pack.head
-        if kind == "picture" and (printed := self._print(body, ends, rng)):
+        if kind == "picture" and (printed := self._print(body, places, rng)):
             image, squares = printed
             return Shown.of(image, head, tail, self.special), squares
         if kind == "grid":
-            return as_grid(head, body, tail, self.pack.widths, self.special, rng), ends
-        return as_text(head, body, tail), ends
+            return as_grid(head, body, tail, self.pack.widths, self.special, rng), places
+        return as_text(head, body, tail), places
 
     def _print(
-        self, body: Ints, ends: Ints, rng: np.random.Generator
+        self, body: Ints, places: Ints, rng: np.random.Generator
     ) -> tuple[Image.Image, Ints] | None:
-        """The body as a picture, and the square that each of the tokens at `ends` ends in: -1 where
+        """The body as a picture, and the square that each of the tokens at `places` ends in: -1 where
         it is cut off. None where its characters cannot be told apart."""
         text = str(self.tokenizer.decode(body.tolist()))
         encoding = self.tokenizer.encode(text)
@@ -157,28 +158,33 @@ class Composing:
         shown = "".join(page.text.split())
         if not shown or not "".join(text.split()).startswith(shown):
             return None
-        place = mine.cumsum()[[encoding.offsets[end][1] - 1 for end in ends]] - 1
+        char = mine.cumsum()[[encoding.offsets[token][1] - 1 for token in places]] - 1
         on_page = np.flatnonzero(theirs)
-        squares = page.squares(page.places[on_page[place.clip(0, len(on_page) - 1)]])
-        printed = (place >= 0) & (place < len(on_page))
+        squares = page.squares(page.places[on_page[char.clip(0, len(on_page) - 1)]])
+        printed = (char >= 0) & (char < len(on_page))
         return Image.fromarray(page.pixels), np.where(printed, squares, -1)
 
     def _join(self, texts: Ints, rng: np.random.Generator, size: int) -> tuple[Ints, Ints, Floats]:
         """Texts on lines of their own, at most `size` tokens, the last of which is an end: tokens,
-        ends and targets."""
+        the places of those that have a target, and the targets."""
         bodies: list[Ints] = []
-        ends: list[Ints] = []
+        places: list[Ints] = []
         means: list[Floats] = []
+        ends: list[Ints] = []
         used = 0
         while used < size:
             text = int(rng.choice(texts))
+            taught, meant = self.contexts.taught(text)
             bodies += [self.contexts.texts[text], np.array([self.special.blank])]
+            places.append(taught + used)
+            means.append(meant)
             ends.append(self.contexts.ends[text] + used)
-            means.append(self.contexts.target(text))
             used += len(bodies[-2]) + 1
-        kept = np.concatenate(ends)
-        kept = kept[: max(1, np.searchsorted(kept, size))]
-        return np.concatenate(bodies)[: kept[-1] + 1], kept, np.concatenate(means)[: len(kept)]
+        end = np.concatenate(ends)
+        last = int(end[max(0, int(np.searchsorted(end, size)) - 1)])
+        kept = np.concatenate(places)
+        kept = kept[kept <= last]
+        return np.concatenate(bodies)[: last + 1], kept, np.concatenate(means)[: len(kept)]
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Squared distance to what tokens mean and, in the other directions, to their rows; and the

@@ -12,7 +12,7 @@ import argparse
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -42,9 +42,12 @@ PREFIX = "passage: "
 GRAIN = 254.0
 """Steps of a byte in 1; no component of a unit vector in 96 directions is above a half."""
 FIT_TEXTS = 1_600
-TEXT, NAMES = 0.4, 0.08
+TEXT, NAMES = 0.25, 0.07
 """Shares of texts that are passages and names of things; the rest are words drawn from the teacher's
 vocabulary, which are of the web and of a hundred languages, where passages are of manuals."""
+KNOWN = 0.15
+"""How often a word that is one token is drawn, where one of several tokens is drawn once: its row says
+already what it means."""
 JOINED = UNSPACED.keys() - {"HANGUL"} | {"KATAKANA"}
 """Scripts whose words stand one after another, so that pieces within a text are words too."""
 BASIS = Path(__file__).with_name("context.npz")
@@ -114,6 +117,13 @@ class ContextPack:
         start, stop = self.ends.offsets[text : text + 2]
         return self.targets[start:stop].astype(np.float32) / GRAIN
 
+    def taught(self, text: int) -> tuple[Ints, NDArray[np.float32]]:
+        """Tokens of the text from the first to the last that has a target, and the target of each,
+        (tokens, MEANING_SIZE): that of the next end, as what is not yet whole is to be guessed."""
+        ends = self.ends[text]
+        tokens = np.arange(ends[-1] + 1)
+        return tokens, self.target(text)[np.searchsorted(ends, tokens)]
+
 
 def aligned(mine: Encoding, theirs: Encoding, before: int) -> tuple[Ints, Ints]:
     """Tokens of ours that end where a piece of theirs does, n of them, and n + 1 bounds: the pieces
@@ -139,10 +149,12 @@ def aligned(mine: Encoding, theirs: Encoding, before: int) -> tuple[Ints, Ints]:
 class Texts:
     """Draws what to learn from: passages in all languages, names, words."""
 
-    def __init__(self, folder: Path, teacher: Teacher) -> None:
+    def __init__(self, folder: Path, teacher: Teacher, tokenizer: Tokenizer) -> None:
         self.passages = _by_language(folder / "documents.jsonl")
         self.names = _by_language(folder / "names.jsonl")
-        self.words = words_by_script(teacher.tokenizer.get_vocab())
+        self.words = words_by_script(
+            teacher.tokenizer.get_vocab(), lambda text: len(tokenizer.encode(text))
+        )
 
     def draw(self, rng: random.Random) -> str:
         """One text of 200 characters or so."""
@@ -183,9 +195,12 @@ def _by_language(path: Path) -> dict[str, list[str]]:
     return dict(texts)
 
 
-def words_by_script(vocabulary: Mapping[str, int]) -> dict[str, tuple[list[str], list[float]]]:
+def words_by_script(
+    vocabulary: Mapping[str, int], pieces: Callable[[str], int]
+) -> dict[str, tuple[list[str], list[float]]]:
     """Words that are one piece of the teacher's, and the running sum of how often to draw each;
-    frequent pieces come first in its vocabulary. Scripts with fewer than a hundred are left out."""
+    frequent pieces come first in its vocabulary. Scripts with fewer than a hundred are left out.
+    `pieces` tells how many tokens of nano's a text has."""
     words: dict[str, tuple[list[str], list[float]]] = defaultdict(lambda: ([], []))
     for place, piece in enumerate(sorted(vocabulary, key=vocabulary.__getitem__)):
         word = piece.removeprefix(WORD_START)
@@ -194,7 +209,9 @@ def words_by_script(vocabulary: Mapping[str, int]) -> dict[str, tuple[list[str],
         if whole and is_word(word):
             known, edges = words[script]
             known.append(word)
-            edges.append((edges[-1] if edges else 0.0) + (1000 + place) ** -0.5)
+            before = "" if script in JOINED else " "
+            share = KNOWN if pieces(before + word) == 1 else 1.0
+            edges.append((edges[-1] if edges else 0.0) + share * (1000 + place) ** -0.75)
     return {script: found for script, found in words.items() if len(found[0]) >= 100}
 
 
@@ -242,7 +259,7 @@ def _sources(data: Path) -> tuple[Teacher, Texts, Tokenizer]:
     """Read once; forked processes have what their parent has read."""
     teacher = Teacher.load()
     tokenizer = Tokenizer.from_file(str(data / "tokenizer" / "tokenizer.json"))
-    return teacher, Texts(data / "text", teacher), tokenizer
+    return teacher, Texts(data / "text", teacher, tokenizer), tokenizer
 
 
 def main() -> None:

@@ -100,10 +100,14 @@ def test_words_are_of_all_scripts_and_pieces_where_they_are_not_spaced() -> None
     marks = [a + b for a in "कखगघचछजझटठ" for b in "डढतथदधनपफबभम"]
     pieces = {f"▁word{each}" for each in endings} | {f"within{each}" for each in endings}
     pieces |= {f"▁क{each}ि" for each in marks} | {f"政{chr(0x4E00 + n)}" for n in range(120)}
-    found = words_by_script({piece: number for number, piece in enumerate(sorted(pieces))})
+    vocabulary = {piece: number for number, piece in enumerate(sorted(pieces))}
+    found = words_by_script(vocabulary, lambda text: 1 if text == " wordal" else 2)
     assert set(found) == {"LATIN", "DEVANAGARI", "CJK"}
     assert all(word.startswith("word") for word in found["LATIN"][0])
     assert len(found["CJK"][0]) == 120
+    words, edges = found["LATIN"]
+    drawn = np.diff([0.0, *edges])
+    assert (np.flatnonzero(drawn < drawn.max() / 2) == words.index("wordal")).all()
 
 
 def test_padded_rows_see_their_own_past() -> None:
@@ -134,6 +138,17 @@ def test_what_is_written_is_read_again(contexts: ContextPack, tmp_path: Path) ->
     assert len(again.texts) == 2 * size
     assert np.array_equal(again.texts[size + 3], contexts.texts[3])
     assert np.array_equal(again.target(size + 3), contexts.target(3))
+
+
+def test_a_token_amid_a_word_is_taught_what_the_word_means(contexts: ContextPack) -> None:
+    tokens, means = contexts.taught(0)
+    assert tokens.tolist() == list(range(len("red fox")))
+    red, fox = contexts.target(0)
+    assert (means[:3] == red).all()
+    assert (means[3:] == fox).all()
+
+
+def test_without_contexts_it_is_said_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"recipe\.context"):
         ContextPack.load(tmp_path / "none")
 
@@ -149,7 +164,7 @@ def test_each_slot_is_taught_what_its_tokens_mean(
         held = prefix.tokens[prefix.bounds[slot] : prefix.bounds[slot + 1]]
         before = tokenizer.decode(prefix.tokens[: prefix.bounds[slot + 1]].tolist())
         word = before.split()[-1]
-        if len(held) == 1 and word in WORDS:
+        if len(held) == 1 and word in WORDS and not before[-1].isspace():
             meant = next(
                 contexts.target(number)[text.split().index(word)]
                 for number, text in enumerate(TEXTS)
