@@ -267,7 +267,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--texts", type=int, default=6_144, help="of one file")
-    parser.add_argument("--files", type=int, default=16)
+    parser.add_argument("--files", type=int, default=32)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument(
         "--fit", action="store_true", help="fit the directions first; layers must then begin anew"
