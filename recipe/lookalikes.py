@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from recipe.layout import Ints
 from recipe.pack import TextPack
@@ -36,18 +40,17 @@ class Lookalikes:
         size = np.bincount(pack.document_lang[rows])[terms // self._vocabulary]
         idf = np.log1p((size - found_in + 0.5) / (found_in + 0.5))
         idf[found_in > COMMON * size + 8] = 0.0
-        average = lengths[rows].mean()
-        tf, length = counts[by_term], lengths[self._owner]
-        weight = np.repeat(idf, found_in) * tf / (tf + K1 * (1 - B + B * length / average))
+        self._idf, self._average = idf, lengths[rows].mean()
+        weight = np.repeat(idf, found_in) * self._share(counts[by_term], lengths[self._owner])
         self._weight = weight.astype(np.float32)
+
+    def _share(self, found: Ints, length: Ints | int) -> Any:
+        """What of a term's weight its occurrences in a document of that length are worth."""
+        return found / (found + K1 * (1 - B + B * length / self._average))
 
     def nearest(self, query: Ints, lang: int, depth: int) -> Ints:
         """At most `depth` rows of the pack, best first, that share a rare token with `query`."""
-        wanted = lang * self._vocabulary + np.unique(query)
-        at = np.searchsorted(self._terms, wanted).clip(max=len(self._terms) - 1)
-        slices = [
-            slice(self._starts[i], self._starts[i + 1]) for i in at[self._terms[at] == wanted]
-        ]
+        slices = [slice(self._starts[i], self._starts[i + 1]) for i in self._known(query, lang)]
         if not slices:
             return np.empty(0, np.int64)
         owner = np.concatenate([self._owner[part] for part in slices])
@@ -56,6 +59,22 @@ class Lookalikes:
         scores = np.bincount(where, weight)
         best = np.argsort(-scores, kind="stable")[:depth]
         return rows[best[scores[best] > 0]].astype(np.int64)
+
+    def scores(self, query: Ints, lang: int, bodies: Sequence[Ints]) -> NDArray[np.float64]:
+        """BM25 of each of these bodies, in a language of the index: (bodies,)."""
+        known = self._known(query, lang)
+        tokens = self._terms[known] - lang * self._vocabulary
+        found = np.array([(body == tokens[:, None]).sum(axis=1) for body in bodies])
+        lengths = np.array([len(body) for body in bodies])[:, None]
+        scores: NDArray[np.float64] = self._share(found, lengths) @ self._idf[known]
+        return scores
+
+    def _known(self, query: Ints, lang: int) -> Ints:
+        """Which terms of the index the query has."""
+        wanted = lang * self._vocabulary + np.unique(query)
+        at = np.searchsorted(self._terms, wanted).clip(max=len(self._terms) - 1)
+        known: Ints = at[self._terms[at] == wanted]
+        return known
 
     def is_copy(self, row: int, other: int) -> bool:
         """Whether most of what either says is in the other."""

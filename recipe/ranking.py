@@ -43,7 +43,8 @@ class RankingConfig(AskingConfig):
     """How often a step is made of names and keywords of things, which other languages ask for."""
     names: int = 24
     taught_share: float = 0.0
-    """How often a step of passages is one of look-alikes that the teacher has scored."""
+    """How often a step of passages is one of look-alikes that teachers have scored, for queries of their
+    own and for those of as many others that are not there."""
     grid_share: float = 0.4
     """How often a passage is met as a grid of cells instead of a row of tokens; of pages, twice that."""
     alike: float = 0.0
@@ -108,9 +109,13 @@ class TextRanking:
                 yield self.batch(chosen, rng, self._grids(rng))
             else:
                 count, tokens = config.sizes[int(rng.integers(len(config.sizes)))]
-                taught = bool(rng.random() < config.taught_share)
-                documents = self._documents(count, rng, 1.0 if taught else config.alike)
-                yield self.batch(documents, rng, self._grids(rng), tokens, taught)
+                if rng.random() < config.taught_share:
+                    found = self._documents(2 * count, rng, 1.0)
+                    grids = self._grids(rng)
+                    yield self.batch(found[:count], rng, grids, tokens, others=found[count:])
+                else:
+                    documents = self._documents(count, rng, config.alike)
+                    yield self.batch(documents, rng, self._grids(rng), tokens)
 
     def _grids(self, rng: np.random.Generator) -> float:
         """The share of a step's documents that are grids: half of them or none, as one pads all."""
@@ -127,6 +132,8 @@ class TextRanking:
         attempts = 0
         while len(chosen) < count:
             attempts += 1
+            if attempts > 1000 * count:
+                raise SystemExit(f"A step needs {count} documents of different groups: more data.")
             if chosen and rng.random() < self.config.near and attempts < 500:
                 index = self._neighbour(chosen[int(rng.integers(len(chosen)))], rng)
             else:
@@ -173,9 +180,10 @@ class TextRanking:
         rng: np.random.Generator,
         grids: float,
         tokens: int = 100,
-        taught: bool = False,
+        others: Sequence[int] | Ints = (),
     ) -> Batch:
-        """A passage and a query of each of these documents, with the teacher's opinion if `taught`."""
+        """A passage and a query of each of these documents; and queries of `others`, none of which is
+        right, with opinions on all of them."""
         bodies, queries = [], []
         for index in map(int, documents):
             window = self._window(self.pack.documents[index], tokens, rng)
@@ -184,11 +192,19 @@ class TextRanking:
                 body, query = self.asking.place(index, body, query, rng)
             bodies.append(Body(body, (index,)))
             queries.append((query, index))
+        for index in map(int, others):
+            queries.append((self.asking.ask(index, self.pack.documents[index], rng)[1], index))
         batch = self._join(bodies, queries, rng, grids)
-        if taught and self.taught:
-            asked = [query for query, _ in queries]
-            batch["taught"] = self.taught.shares([body.tokens for body in bodies], asked)
+        if len(others) and self.taught:
+            batch["taught"] = self._opinions(self.taught, bodies, [query for query, _ in queries])
         return batch
+
+    def _opinions(self, taught: Taught, bodies: Sequence[Body], queries: Sequence[Ints]) -> Tensor:
+        lang = int(self.pack.document_lang[bodies[0].rows[0]])  # look-alikes are of one
+        tokens = [body.tokens for body in bodies]
+        index = self._index_of(valid=False)
+        lexical = np.stack([index.scores(query, lang, tokens) for query in queries], axis=1)
+        return taught.shares(tokens, queries, lexical)
 
     def page_batch(self, documents: Sequence[int] | Ints, rng: np.random.Generator) -> Batch:
         """Pages that begin at these documents, and queries about passages anywhere on them."""
@@ -275,10 +291,14 @@ class TextRanking:
         assert isinstance(model, RerankerModel)
         logits = self.logits(model, batch).float()  # (documents, queries)
         labels = batch["labels"].float()
-        over_documents = _contrast(logits, labels)
         over_queries = _contrast(logits.T, labels.T)
+        opinion = None
         if "taught" in batch:
             opinion = -(batch["taught"] * logits.log_softmax(dim=0)).sum(dim=0).mean()
+            answered = labels.any(dim=0)
+            logits, labels = logits[:, answered], labels[:, answered]
+        over_documents = _contrast(logits, labels)
+        if opinion is not None:
             over_documents = (over_documents + opinion) / 2
         odds = logits - model.config.logit_bias
         weight = torch.where(labels > 0, logits.shape[0] / 2.0, 1.0)

@@ -48,10 +48,12 @@ def join(documents: Sequence[Prefix | Shown]) -> Batch:
 
 
 def embed(model: RerankerModel, batch: Batch, noise: float) -> Tensor:
-    """(documents, slots, size): tokens and cells, and pictures through the tower, without gradients."""
+    """(documents, slots, size): tokens and cells, and pictures through the tower, with gradients if it
+    learns."""
     hidden = embed_slots(model, batch, noise)
     if batch["grids"]:
-        with torch.no_grad():
+        learns = any(weight.requires_grad for weight in model.visual.parameters())
+        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             visual = model.visual(batch["patches"], batch["grids"])
         hidden = hidden.masked_scatter(batch["picture_slots"][..., None], visual.to(hidden.dtype))
     return hidden

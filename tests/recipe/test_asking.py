@@ -1,8 +1,9 @@
-"""Queries about passages: places by names of other languages, and the teacher's shares."""
+"""Queries about passages: places by names of other languages, and opinions on who answers them."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +26,10 @@ CITIES = {"en": "Moscow", "de": "Moskau", "ru": "Москва"}
 
 @pytest.fixture(scope="module")
 def pack(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> TextPack:
-    """Four passages with German versions, and a city for training and one held out."""
+    """Six passages with German versions, and a city for training and one held out."""
     folder = tmp_path_factory.mktemp("places")
     documents, queries, places = [], [], []
-    for place, word in enumerate(("red", "blue", "green", "yellow")):
+    for place, word in enumerate(("red", "blue", "green", "yellow", "white", "black")):
         row = {"group": f"g{place}", "split": "valid" if place == 3 else "train"}
         for lang, text in (
             ("en", f"The {word} house."),
@@ -121,34 +122,46 @@ def taught(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Taught:
     return made
 
 
-def test_the_teachers_shares_sum_to_one_and_follow_its_cosines(
+def test_shares_sum_to_one_and_follow_cosines_and_bm25_alike(
     pack: TextPack, taught: Taught
 ) -> None:
     rows = [pack.documents[0], pack.documents[3], pack.documents[6]]
-    shares = taught.shares(rows, rows[:2])
+    shares = taught.shares(rows, rows[:2], np.zeros((3, 2)))
     assert shares.shape == (3, 2)
     assert torch.allclose(shares.sum(dim=0), torch.ones(2))
     assert shares.argmax(dim=0).tolist() == [0, 1]
+    lexical = np.array([[0.0, 0.0], [0.0, 0.0], [0.0, 7.0]])
+    moved = taught.shares(rows, rows[:2], lexical)
+    assert torch.allclose(moved[:, 0], shares[:, 0])
+    assert moved[2, 1] > shares[2, 1]
+    assert torch.allclose(moved, taught.shares(rows, rows[:2], 100 * lexical))  # in any unit
 
 
-def test_a_step_that_was_scored_by_the_teacher_descends_towards_it(
+def test_a_step_that_teachers_have_scored_descends_towards_them(
     pack: TextPack,
     special: Special,
     config: ModelConfig,
     model: RerankerModel,
     taught: Taught,
 ) -> None:
-    options = RankingConfig(sizes=((3, 20),), taught_share=1.0, page_share=0.0, name_share=0.0)
+    options = RankingConfig(sizes=((2, 20),), taught_share=1.0, page_share=0.0, name_share=0.0)
     ranking = TextRanking(pack, options, special, config.score_token_id, taught=taught)
     batch = next(ranking.batches(1))
-    assert batch["taught"].shape == batch["labels"].shape
-    labels = {**batch, "taught": batch["labels"].float() / batch["labels"].sum(dim=0)}
-    alone = {key: value for key, value in batch.items() if key != "taught"}
+    assert batch["taught"].shape == batch["labels"].shape == (2, 4)
+    assert batch["labels"].any(dim=0).tolist() == [True, True, False, False]
     with torch.no_grad():
-        # An opinion that is the labels changes nothing; any other does.
-        plain = ranking.loss(model, alone)[0]
-        assert torch.allclose(ranking.loss(model, labels)[0], plain, atol=1e-5)
-        assert not torch.allclose(ranking.loss(model, batch)[0], plain, atol=1e-3)
+        logits = ranking.logits(model, batch).float()
+        agreed = {**batch, "taught": logits.softmax(dim=0)}
+        opposed = {**batch, "taught": (-logits).softmax(dim=0)}
+        assert ranking.loss(model, agreed)[0] < ranking.loss(model, opposed)[0]
+        # Of queries that none of the documents answers only the opinion counts.
+        other = agreed["taught"].clone()
+        other[:, 2:] = other[:, 2:].flip(0)
+        assert ranking.loss(model, {**batch, "taught": other})[0] > ranking.loss(model, agreed)[0]
+        assert all(map(math.isfinite, ranking.loss(model, batch)[1].values()))
+    short = replace(options, sizes=((4, 20),))
+    with pytest.raises(SystemExit, match="8 documents of different groups"):
+        next(TextRanking(pack, short, special, config.score_token_id, taught=taught).batches(1))
     none = TextRanking(
         pack, replace(options, taught_share=0.0), special, config.score_token_id, taught=taught
     )

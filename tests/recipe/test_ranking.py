@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from recipe.lookalikes import Lookalikes
 from recipe.pack import Ragged, TextPack
 from recipe.pages import PageConfig, PageRanking
 from recipe.ranking import Body, RankingConfig, TextRanking, ndcg
+from recipe.train import unfreeze
 from recipe.trainer import Batch
 from sightrank.config import ModelConfig
 from sightrank.inputs.positions import positions
@@ -80,6 +82,27 @@ def test_a_picture_in_a_step_scores_as_the_plain_network(
             ids[: len(slots)][slots[: len(ids)]] = config.image_token_id
             plain = model.score_one(ids, places, patches, [grid] if grid else [])
             assert float(logits[document, query]) == pytest.approx(plain, abs=ENGINE)
+
+
+@pytest.mark.parametrize("parts", [["model.layers."], ["model.layers.", "visual."]])
+def test_the_tower_learns_from_ranking_where_it_is_a_part_of_the_stage(
+    parts: list[str],
+    pack: TextPack,
+    tokenizer: Tokenizer,
+    special: Special,
+    config: ModelConfig,
+    model: RerankerModel,
+    fonts_folder: Path,
+) -> None:
+    options = PageConfig(fonts=str(fonts_folder), largest=24, picture_share=1.0)
+    ranking = PageRanking(pack, tokenizer, options, special, config.score_token_id)
+    batch = ranking.batch([0, 2, 4], np.random.default_rng(0), grids=0.0)
+    learner = deepcopy(model)
+    unfreeze({"parts": parts}, learner)
+    ranking.loss(learner, batch)[0].backward()
+    learned = {name for name, weight in learner.named_parameters() if weight.grad is not None}
+    assert any(name.startswith("model.layers.") for name in learned)
+    assert ("visual.patch_embed.proj.weight" in learned) == ("visual." in parts)
 
 
 def _joined(queries: list[np.ndarray], score: int) -> Batch:
@@ -156,6 +179,20 @@ def test_lookalikes_are_of_one_language_and_best_first(
             assert found[0] == row
             assert (pack.document_lang[found] == lang).all()
             assert len(set(found.tolist())) == len(found) == 4
+
+
+def test_scores_of_bodies_are_those_by_which_documents_are_found(
+    pack: TextPack, lookalikes: Lookalikes
+) -> None:
+    english = pack.langs.index("en")
+    query = pack.documents[int(np.flatnonzero(pack.document_lang == english)[0])][:8]
+    found = lookalikes.nearest(query, english, 5)
+    scores = lookalikes.scores(query, english, [pack.documents[int(row)] for row in found])
+    assert len(found) > 1
+    assert (scores > 0).all()
+    assert (np.diff(scores) <= 1e-6).all()
+    unknown = np.array([len(pack.vectors) - 1])
+    assert lookalikes.scores(unknown, english, [query, unknown]).tolist() == [0.0, 0.0]
 
 
 def test_lookalikes_share_a_token_that_few_documents_have(tokenizer: Tokenizer) -> None:
