@@ -151,7 +151,7 @@ def surface_vectors(teacher: Teacher, surfaces: Sequence[str]) -> Tensor:
     rows = torch.zeros(len(surfaces), teacher.words.shape[1])
     for index, surface in enumerate(surfaces):
         if surface and "\ufffd" not in surface:
-            pieces = pieces_of(teacher.tokenizer, vocabulary, surface)
+            pieces = _pieces(teacher.tokenizer, vocabulary, surface)
             if pieces:
                 rows[index] = teacher.words[pieces].mean(dim=0)
     return rows
@@ -160,7 +160,7 @@ def surface_vectors(teacher: Teacher, surfaces: Sequence[str]) -> Tensor:
 WORD_START = "▁"
 
 
-def pieces_of(tokenizer: Tokenizer, vocabulary: dict[str, int], surface: str) -> list[int]:
+def _pieces(tokenizer: Tokenizer, vocabulary: dict[str, int], surface: str) -> list[int]:
     """Pieces of a surface; where it does not start a word, neither does its first piece."""
     whole = vocabulary.get(surface.replace(" ", WORD_START))
     if whole is not None:

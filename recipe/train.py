@@ -25,11 +25,10 @@ from recipe.pack import TextPack
 from recipe.pages import PageConfig, PageRanking
 from recipe.pictures import PicturePack
 from recipe.ranking import RankingConfig, TextRanking
-from recipe.rarity import rarity
 from recipe.reading import Reader, Reading, ReadingConfig
 from recipe.start import fresh, nano_config
 from recipe.trainer import Task, TrainConfig, Trainer
-from recipe.wiring import WIRED, wire_meaning, wire_rarity
+from recipe.wiring import WIRED, wire_meaning
 from sightrank.model.multimodal import RerankerModel
 from sightrank.weights import read_tensors
 
@@ -51,8 +50,6 @@ def main() -> None:
     carry_over(stage, trained, arguments.runs)
     if stage.get("match_meanings"):
         wire_meaning(model, _query_word(tokenizer))
-    if stage.get("rarity"):
-        wire_rarity(model, torch.from_numpy(rarity(pack, tokenizer)))
     unfreeze(stage, model)
     folder = arguments.runs / (arguments.name or arguments.stage.stem)
     Trainer(trained, task, config, folder, {"stage": stage}).run()

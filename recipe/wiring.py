@@ -24,12 +24,8 @@ MEANING = 0.6
 def meaning_basis(vectors: Tensor) -> Tensor:
     """Orthonormal directions (MEANING_SIZE, hidden_size) along which rows (vocab_size, hidden_size)
     are shortest: what a token means is written there and takes little of its row's place."""
-    return _shortest(vectors, MEANING_SIZE)
-
-
-def _shortest(vectors: Tensor, count: int) -> Tensor:
     vectors = vectors.double()
-    directions: Tensor = torch.linalg.eigh(vectors.T @ vectors).eigenvectors[:, :count].T
+    directions: Tensor = torch.linalg.eigh(vectors.T @ vectors).eigenvectors[:, :MEANING_SIZE].T
     largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
     return directions.mul(largest.sign()).float()  # of the two signs always the same
 
@@ -83,26 +79,20 @@ class _Group:
     heads: tuple[slice, ...]
 
     @classmethod
-    def of(cls, attention: SelfAttention, number: int) -> _Group:
-        """The key-value head `number` as it is."""
+    @torch.no_grad()
+    def emptied(cls, attention: SelfAttention, number: int) -> _Group:
+        """The key-value head `number`, which from now on looks at nothing and says nothing."""
         width = attention.head_dim
         repeat = attention.q_proj.out_features // attention.k_proj.out_features
         first = number * repeat
         keys = slice(number * width, (number + 1) * width)
         heads = tuple(slice(h * width, (h + 1) * width) for h in range(first, first + repeat))
-        return cls(attention, keys, heads)
-
-    @classmethod
-    @torch.no_grad()
-    def emptied(cls, attention: SelfAttention, number: int) -> _Group:
-        """The key-value head `number`, which from now on looks at nothing and says nothing."""
-        group = cls.of(attention, number)
         for part in (attention.k_proj, attention.v_proj):
-            part.weight[group.keys], part.bias[group.keys] = 0, 0
-        for head in group.heads:
+            part.weight[keys], part.bias[keys] = 0, 0
+        for head in heads:
             attention.q_proj.weight[head], attention.q_proj.bias[head] = 0, 0
             attention.o_proj.weight[:, head] = 0
-        return group
+        return cls(attention, keys, heads)
 
     @property
     def width(self) -> int:
@@ -129,19 +119,12 @@ class _Group:
             self.attention.v_proj.weight[self.keys.start + feature] = read / SIZE
             self.attention.o_proj.weight[:, head.start + feature] = write * SIZE
 
-    def prefer(self, feature: Tensor) -> None:
-        """Attend the more to what it looks for, the more of this feature is there."""
-        self.attention.k_proj.weight[self.keys.start + self._place] += feature
-
-    @property
-    def _place(self) -> int:
-        """A frequency too low to tell near from far."""
-        return self.width // 4 + 4
-
     def _look_for(self, feature: Tensor) -> None:
-        self.attention.k_proj.weight[self.keys.start + self._place] = feature
+        """By a frequency too low to tell near from far."""
+        place = self.width // 4 + 4
+        self.attention.k_proj.weight[self.keys.start + place] = feature
         for head in self.heads:
-            self.attention.q_proj.bias[head.start + self._place] = self.width**0.5
+            self.attention.q_proj.bias[head.start + place] = self.width**0.5
 
 
 SHARE = 0.2
@@ -196,50 +179,10 @@ def wire_meaning(model: RerankerModel, query_word: int) -> None:
     pool.average(flag / FLAG, found, pooled)
 
 
-RARE = 2.5
-"""Length of one spread of rarity in a row; an embedding has about 1 along any direction."""
-FAVOUR = 0.5
-"""By how much the attention logit of a token of the query rises with each spread of its rarity, where
-what was found for the tokens is averaged."""
-
-
-@torch.no_grad()
-def wire_rarity(model: RerankerModel, rarity: Tensor) -> None:
-    """Write into rows how rare their tokens are, `rarity` (vocab_size,) in spreads about the mean.
-
-    It takes the place of what stood along the shortest direction after those of meaning, whose own
-    place it leaves: what is along them is taken out of it, a hundredth of its square. No layer reads
-    it yet but where a query's tokens are averaged, and no layer and no picture writes there.
-    """
-    rows = model.model.embed_tokens.weight
-    *basis, place = _shortest(rows, MEANING_SIZE + 1)
-    along = (rows @ torch.stack(basis).T).double()
-    wanted = rarity.double()[:, None]
-    gram = along.T @ along + 1e-4 * len(rows) * torch.eye(MEANING_SIZE, dtype=torch.float64)
-    own = (wanted - along @ torch.linalg.solve(gram, along.T @ wanted)).float()
-    rows += (RARE * own - rows @ place[:, None]) * place
-    for layer in model.model.layers:
-        _keep_off(layer, place[None], place[None])
-    merged = model.visual.merger.mlp[2]
-    assert isinstance(merged, nn.Linear)
-    merged.weight -= torch.outer(place, place @ merged.weight)
-    merged.bias.sub_(place * (place @ merged.bias))
-    pool = model.model.layers[2 - WIRED]
-    gain = pool.input_layernorm.weight * place
-    for number in range(model.config.num_key_value_heads):
-        _Group.of(pool.self_attn, number).prefer(FAVOUR / RARE * gain / gain.square().sum())
-
-
 def _keep_off(layer: DecoderLayer, written: Tensor, read: Tensor) -> None:
-    """Let a trained layer write nothing along some orthonormal directions, and read nothing along
-    others, as its norms scale them."""
+    """Let a trained layer write nothing along some directions, and read nothing along others."""
     attention, mlp = layer.self_attn, layer.mlp
     for part in (attention.o_proj, mlp.down_proj):
         part.weight -= written.T @ (written @ part.weight)
-    for norm, parts in (
-        (layer.input_layernorm, (attention.q_proj, attention.k_proj, attention.v_proj)),
-        (layer.post_attention_layernorm, (mlp.gate_proj, mlp.up_proj)),
-    ):
-        scaled = read * norm.weight
-        for part in parts:
-            part.weight -= part.weight @ scaled.T @ torch.linalg.pinv(scaled.T)
+    for part in (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj):
+        part.weight -= part.weight @ read.T @ read
