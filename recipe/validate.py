@@ -27,8 +27,13 @@ from recipe.pictures import PicturePack
 from recipe.pictures_sampler import PictureSampler
 from recipe.render import render_passage
 from sightrank import Document, Query, Reranker
+from sightrank.evaluate.first_stage import Bm25
 
 ASKED = 20
+AMONG = 40
+"""Passages that BM25 finds for a title, among which the right one is looked for."""
+LONG = 150
+"""Characters of a passage among them, at least: shorter ones are titles themselves."""
 Rows = dict[str, dict[str, list[str]]]
 """Language -> group -> texts."""
 
@@ -67,6 +72,7 @@ class Validation:
             "to_english": self._languages([x for x in languages if x != "en"], lambda _: "en"),
             "pictures": self._pictures(),
             "modality": self._modality(),
+            "first_stage": self._first_stage(),
         }
 
     def _languages(
@@ -158,6 +164,31 @@ class Validation:
             "right_picture_below_a_wrong_text": float(np.mean(loses)),
         }
 
+    def _first_stage(self) -> dict[str, float]:
+        """English titles of held-out topics, each asked of BM25's best passages where the right one is
+        one of them: nDCG@10 of BM25's order, of the model's, and of the sum of their scores, each at
+        one spread. A reranker that knew all that BM25 knows would gain nothing from that sum."""
+        english = self.documents["en"]
+        passages = [(group, text) for group in english for text in english[group]]
+        passages = [(group, text[:1000]) for group, text in passages if len(text) >= LONG]
+        titled = sorted(self.queries["en"].keys() & dict(passages).keys())
+        bm25 = Bm25([text for _, text in passages])
+        gains: dict[str, list[float]] = defaultdict(list)
+        rng = random.Random(0)
+        for group in rng.sample(titled, min(self.rounds * AMONG, len(titled))):
+            title = rng.choice(self.queries["en"][group])
+            theirs = bm25.scores(title)
+            found = np.argsort(-theirs, kind="stable")[:AMONG]
+            right = np.array([passages[row][0] == group for row in found])
+            if right.any() and not right.all():
+                documents = [Document.text(passages[row][1]) for row in found]
+                mine = self._logits([Query.text(title)], documents)[0]
+                both = _standard(theirs[found]) + _standard(mine)
+                for name, scores in (("bm25", theirs[found]), ("nano", mine), ("both", both)):
+                    gains[name].append(_first_right(scores, right))
+        figures = {name: round(float(np.mean(values)), 4) for name, values in gains.items()}
+        return {"titles": len(gains["nano"]), **figures}
+
     def _rounds(self, one: Callable[[random.Random], float]) -> float:
         return round(float(np.mean([one(random.Random(n)) for n in range(self.rounds)])), 4)
 
@@ -175,6 +206,17 @@ def ndcg(logits: NDArray[np.float64], depth: int = 10) -> float:
     """nDCG@depth where document i is the only one relevant to query i; ties count against it."""
     ranks = (logits >= logits.diagonal()[:, None]).sum(axis=1)  # from 1, its own tie included
     return float(np.where(ranks <= depth, 1 / np.log2(ranks + 1), 0).mean())
+
+
+def _first_right(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """nDCG@10 where the best of what is right is all that counts; ties count against it."""
+    rank = 1 + int((scores[~right] >= scores[right].max()).sum())
+    return float(1 / np.log2(rank + 1)) if rank <= 10 else 0.0
+
+
+def _standard(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    standard: NDArray[np.float64] = (scores - scores.mean()) / max(float(scores.std()), 1e-9)
+    return standard
 
 
 def held_out(path: Path) -> Rows:

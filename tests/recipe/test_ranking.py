@@ -99,7 +99,7 @@ def test_the_tower_learns_from_ranking_where_it_is_a_part_of_the_stage(
     batch = ranking.batch([0, 2, 4], np.random.default_rng(0), grids=0.0)
     learner = deepcopy(model)
     unfreeze({"parts": parts}, learner)
-    ranking.loss(learner, batch)[0].backward()
+    ranking.loss(learner, batch)[0].backward()  # type: ignore[no-untyped-call]
     learned = {name for name, weight in learner.named_parameters() if weight.grad is not None}
     assert any(name.startswith("model.layers.") for name in learned)
     assert ("visual.patch_embed.proj.weight" in learned) == ("visual." in parts)
