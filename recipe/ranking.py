@@ -287,19 +287,17 @@ class TextRanking:
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Softmax cross-entropy over documents for each query and over queries for each document,
         and a pointwise binary cross-entropy on sigmoid(logit - bias). Half of the first is against
-        the teacher's shares where there are any."""
+        teachers' shares where there are any."""
         assert isinstance(model, RerankerModel)
         logits = self.logits(model, batch).float()  # (documents, queries)
         labels = batch["labels"].float()
         over_queries = _contrast(logits.T, labels.T)
-        opinion = None
+        answered = labels.any(dim=0)  # of other queries only an opinion is known
+        over_documents = _contrast(logits[:, answered], labels[:, answered])
         if "taught" in batch:
             opinion = -(batch["taught"] * logits.log_softmax(dim=0)).sum(dim=0).mean()
-            answered = labels.any(dim=0)
-            logits, labels = logits[:, answered], labels[:, answered]
-        over_documents = _contrast(logits, labels)
-        if opinion is not None:
             over_documents = (over_documents + opinion) / 2
+        logits, labels = logits[:, answered], labels[:, answered]
         odds = logits - model.config.logit_bias
         weight = torch.where(labels > 0, logits.shape[0] / 2.0, 1.0)
         point = F.binary_cross_entropy_with_logits(odds, labels, weight)

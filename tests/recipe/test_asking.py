@@ -159,6 +159,13 @@ def test_a_step_that_teachers_have_scored_descends_towards_them(
         other[:, 2:] = other[:, 2:].flip(0)
         assert ranking.loss(model, {**batch, "taught": other})[0] > ranking.loss(model, agreed)[0]
         assert all(map(math.isfinite, ranking.loss(model, batch)[1].values()))
+        # An opinion that is the labels changes nothing; any other does.
+        alone = ranking.batch([0, 3], np.random.default_rng(1), grids=0.0)
+        plain = ranking.loss(model, alone)[0]
+        same = alone["labels"].float()
+        assert torch.allclose(ranking.loss(model, {**alone, "taught": same})[0], plain, atol=1e-5)
+        swapped = ranking.loss(model, {**alone, "taught": same.flip(0)})[0]
+        assert not torch.allclose(swapped, plain, atol=1e-3)
     short = replace(options, sizes=((4, 20),))
     with pytest.raises(SystemExit, match="8 documents of different groups"):
         next(TextRanking(pack, short, special, config.score_token_id, taught=taught).batches(1))

@@ -54,21 +54,22 @@ def test_a_step_scores_as_the_plain_network(ranking: TextRanking, model: Reranke
             assert float(logits[document, query]) == pytest.approx(plain, abs=ENGINE)
 
 
+@pytest.fixture
+def pages(
+    pack: TextPack, tokenizer: Tokenizer, special: Special, config: ModelConfig, fonts_folder: Path
+) -> PageRanking:
+    options = PageConfig(fonts=str(fonts_folder), largest=24, picture_share=1.0)
+    return PageRanking(pack, tokenizer, options, special, config.score_token_id)
+
+
 def test_a_picture_in_a_step_scores_as_the_plain_network(
-    pack: TextPack,
-    tokenizer: Tokenizer,
-    special: Special,
-    config: ModelConfig,
-    model: RerankerModel,
-    fonts_folder: Path,
+    pack: TextPack, config: ModelConfig, model: RerankerModel, pages: PageRanking
 ) -> None:
-    options = PageConfig(fonts=str(fonts_folder), largest=24)
-    ranking = PageRanking(pack, tokenizer, options, special, config.score_token_id)
     bodies = [Body(pack.documents[index], (index,)) for index in (0, 2, 4)]
-    shown = ranking.show(bodies, np.random.default_rng(0), [True, False, True])
+    shown = pages.show(bodies, np.random.default_rng(0), [True, False, True])
     asked = [pack.queries[index] for index in (0, 1, 2)]
     with torch.inference_mode():
-        logits = ranking._ask(model, shown, asked)
+        logits = pages._ask(model, shown, asked)
     first = 0
     pictures = iter(shown["grids"])
     for document in range(3):
@@ -86,20 +87,12 @@ def test_a_picture_in_a_step_scores_as_the_plain_network(
 
 @pytest.mark.parametrize("parts", [["model.layers."], ["model.layers.", "visual."]])
 def test_the_tower_learns_from_ranking_where_it_is_a_part_of_the_stage(
-    parts: list[str],
-    pack: TextPack,
-    tokenizer: Tokenizer,
-    special: Special,
-    config: ModelConfig,
-    model: RerankerModel,
-    fonts_folder: Path,
+    parts: list[str], model: RerankerModel, pages: PageRanking
 ) -> None:
-    options = PageConfig(fonts=str(fonts_folder), largest=24, picture_share=1.0)
-    ranking = PageRanking(pack, tokenizer, options, special, config.score_token_id)
-    batch = ranking.batch([0, 2, 4], np.random.default_rng(0), grids=0.0)
+    batch = pages.batch([0, 2, 4], np.random.default_rng(0), grids=0.0)
     learner = deepcopy(model)
     unfreeze({"parts": parts}, learner)
-    ranking.loss(learner, batch)[0].backward()  # type: ignore[no-untyped-call]
+    pages.loss(learner, batch)[0].backward()  # type: ignore[no-untyped-call]
     learned = {name for name, weight in learner.named_parameters() if weight.grad is not None}
     assert any(name.startswith("model.layers.") for name in learned)
     assert ("visual.patch_embed.proj.weight" in learned) == ("visual." in parts)
