@@ -8,6 +8,7 @@ query a document has. The two together are better than either.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,14 +37,14 @@ class Taught:
         with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16_faster()):
             passages = self._teacher.encode(self._texts(documents), "passage: ")
             asked = self._teacher.encode(self._texts(queries), "query: ")
-        together = _standard(passages @ asked.T) + _standard(torch.from_numpy(lexical).float())
-        return together.softmax(dim=0)
+        together = standard((passages @ asked.T).numpy()) + standard(lexical)
+        return torch.from_numpy(together).float().softmax(dim=0)
 
     def _texts(self, rows: Sequence[Ints]) -> list[str]:
         return [str(self.tokenizer.decode(row.tolist())) for row in rows]
 
 
-def _standard(scores: Tensor) -> Tensor:
+def standard(scores: NDArray[Any]) -> NDArray[Any]:
     """Each column less its mean, over its spread; nought where there is none."""
-    centred = scores - scores.mean(dim=0)
-    return centred / centred.square().mean(dim=0).sqrt().clamp(min=1e-6)
+    made: NDArray[Any] = (scores - scores.mean(axis=0)) / scores.std(axis=0).clip(1e-6)
+    return made

@@ -109,13 +109,10 @@ class TextRanking:
                 yield self.batch(chosen, rng, self._grids(rng))
             else:
                 count, tokens = config.sizes[int(rng.integers(len(config.sizes)))]
-                if rng.random() < config.taught_share:
-                    found = self._documents(2 * count, rng, 1.0)
-                    grids = self._grids(rng)
-                    yield self.batch(found[:count], rng, grids, tokens, others=found[count:])
-                else:
-                    documents = self._documents(count, rng, config.alike)
-                    yield self.batch(documents, rng, self._grids(rng), tokens)
+                taught = bool(rng.random() < config.taught_share)
+                wanted, alike = (2 * count, 1.0) if taught else (count, config.alike)
+                found = self._documents(wanted, rng, alike)
+                yield self.batch(found[:count], rng, self._grids(rng), tokens, found[count:])
 
     def _grids(self, rng: np.random.Generator) -> float:
         """The share of a step's documents that are grids: half of them or none, as one pads all."""
@@ -292,12 +289,12 @@ class TextRanking:
         logits = self.logits(model, batch).float()  # (documents, queries)
         labels = batch["labels"].float()
         over_queries = _contrast(logits.T, labels.T)
-        answered = labels.any(dim=0)  # of other queries only an opinion is known
-        over_documents = _contrast(logits[:, answered], labels[:, answered])
-        if "taught" in batch:
-            opinion = -(batch["taught"] * logits.log_softmax(dim=0)).sum(dim=0).mean()
-            over_documents = (over_documents + opinion) / 2
+        every, answered = logits, labels.any(dim=0)  # of other queries only an opinion is known
         logits, labels = logits[:, answered], labels[:, answered]
+        over_documents = _contrast(logits, labels)
+        if "taught" in batch:
+            opinion = -(batch["taught"] * every.log_softmax(dim=0)).sum(dim=0).mean()
+            over_documents = (over_documents + opinion) / 2
         odds = logits - model.config.logit_bias
         weight = torch.where(labels > 0, logits.shape[0] / 2.0, 1.0)
         point = F.binary_cross_entropy_with_logits(odds, labels, weight)

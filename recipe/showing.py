@@ -52,8 +52,6 @@ def embed(model: RerankerModel, batch: Batch, noise: float) -> Tensor:
     learns."""
     hidden = embed_slots(model, batch, noise)
     if batch["grids"]:
-        learns = any(weight.requires_grad for weight in model.visual.parameters())
-        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            visual = model.visual(batch["patches"], batch["grids"])
+        visual = model.visual(batch["patches"], batch["grids"])
         hidden = hidden.masked_scatter(batch["picture_slots"][..., None], visual.to(hidden.dtype))
     return hidden
