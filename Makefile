@@ -35,13 +35,14 @@ data: $(VENV)/test ## Fetch nano's sources and build its data pack in .data (4 G
 	@test -e $(DATA)/tokenizer/tokenizer.json || cp sightrank/nano/tokenizer.json $(DATA)/tokenizer/
 	$(BIN)/python -m recipe.pack
 	$(BIN)/python -m recipe.pictures
+	$(BIN)/python -m recipe.words
 	$(BIN)/python -m recipe.context
 
 nano: $(VENV)/test ## Train nano from the data pack and write sightrank/nano (hours on two cores)
 	set -e; for stage in text letters shifted read read-pages read-more pages pages-last \
 	  read-again text-again pages-again read-longer text-wider pages-wider \
 	  composing text-meanings composing-longer meanings-longer pages-meanings \
-	  composing-words pages-words; do \
+	  composing-words pages-words pages-renamed composing-spoken; do \
 	  $(BIN)/python -m recipe.train recipe/stages/$$stage.toml $(TRAIN); done
 	$(BIN)/python -m recipe.export --to sightrank/nano
 

@@ -11,6 +11,7 @@ from recipe.layout import Ints
 from recipe.lexicon import Lexicon
 from recipe.pack import TextPack, by_group
 from recipe.places import Places
+from recipe.renaming import Renaming
 
 EMPTY = np.empty(0, np.int64)
 
@@ -55,10 +56,16 @@ class Asking:
         other.config = config
         return other
 
-    def ask(self, index: int, body: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """The body, perhaps less the words that the query takes from it, and the query."""
-        other = self._other_language(index, rng)
-        body, query = self._words(index, other, body, rng)
+    def ask(
+        self, index: int, body: Ints, rng: np.random.Generator, renaming: Renaming | None = None
+    ) -> tuple[Ints, Ints]:
+        """The body, perhaps less the words that the query takes from it, and the query. A body whose
+        words have been renamed is asked for by those."""
+        if renaming:
+            other, (body, query) = None, self._renamed_words(index, body, rng, renaming)
+        else:
+            other = self._other_language(index, rng)
+            body, query = self._words(index, other, body, rng)
         if self.lexicon and rng.random() < self.config.swapped:
             query = self.lexicon.swap(query, rng.uniform(0.3, 1.0), rng)
         if rng.random() < self.config.question_share:
@@ -87,6 +94,18 @@ class Asking:
 
     def _titles(self, index: int) -> Ints:
         return self.titles.get(int(self.pack.document_group[index]), EMPTY)
+
+    def _renamed_words(
+        self, index: int, body: Ints, rng: np.random.Generator, renaming: Renaming
+    ) -> tuple[Ints, Ints]:
+        title = self.heading(index, rng)
+        if len(title) and rng.random() > self.config.span_share:
+            return body, renaming.asked(renaming(title, int(self.pack.document_lang[index])))
+        start, stop = span(body, self.config.query_tokens, rng)
+        query = renaming.asked(body[start:stop])
+        if not renaming.abroad and rng.random() < self.config.cloze and len(body) > 3 * len(query):
+            return np.concatenate((body[:start], body[stop:])), query
+        return body, _thin(query, rng) if rng.random() < 0.7 else query
 
     def _words(
         self, index: int, other: int | None, body: Ints, rng: np.random.Generator

@@ -48,6 +48,15 @@ vocabulary, which are of the web and of a hundred languages, where passages are 
 KNOWN = 0.15
 """How often a word that is one token is drawn, where one of several tokens is drawn once: its row says
 already what it means."""
+SPOKEN = {"LATIN", "GREEK", "CYRILLIC", "GEORGIAN", "ARABIC", "DEVANAGARI", "BENGALI", "THAI"} | {
+    "CJK",
+    "KATAKANA",
+    "HANGUL",
+}
+"""Scripts of the languages that nano is for."""
+OTHERS = 0.1
+"""How often words of another script are drawn, where as many of those are drawn once: they have six tokens
+and more, and with as much room as the others they took most of a step and of what two layers can hold."""
 JOINED = UNSPACED.keys() - {"HANGUL"} | {"KATAKANA"}
 """Scripts whose words stand one after another, so that pieces within a text are words too."""
 BASIS = Path(__file__).with_name("context.npz")
@@ -164,7 +173,10 @@ class Texts:
         if kind < TEXT + NAMES:
             return " · ".join(_any_of(self.names, rng) for _ in range(3))[:120]
         scripts = list(self.words)
-        sizes = [len(self.words[script][0]) ** 0.6 for script in scripts]
+        sizes = [
+            len(self.words[script][0]) ** 0.6 * (1.0 if script in SPOKEN else OTHERS)
+            for script in scripts
+        ]
         script = rng.choices(scripts, sizes)[0]
         words, edges = self.words[script]
         drawn = rng.choices(words, cum_weights=edges, k=rng.randint(3, 12))

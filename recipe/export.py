@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(".data"))
     parser.add_argument(
-        "--decoder", default="pages-words", help="run that trained decoder and head"
+        "--decoder", default="composing-spoken", help="run that trained decoder and head"
     )
     parser.add_argument("--vision", default="read-longer", help="run that trained the vision tower")
     parser.add_argument("--to", type=Path, required=True)

@@ -267,8 +267,8 @@ def surface_rows(
     identity = surface_vectors(teacher, surfaces).numpy()
     width = identity.shape[1]
     turn = np.linalg.qr(generator.normal(size=(width, width)))[0]
-    meant = MEANING_SHARE**0.5 * _spread(meaning, common)
-    named: NDArray[np.float64] = (1 - MEANING_SHARE) ** 0.5 * _spread(identity, common) @ turn
+    meant = MEANING_SHARE**0.5 * spread(meaning, common)
+    named: NDArray[np.float64] = (1 - MEANING_SHARE) ** 0.5 * spread(identity, common) @ turn
     rows: NDArray[np.float64] = meant + named
     return rows
 
@@ -286,7 +286,7 @@ def rows_for(path: Path) -> NDArray[np.float32]:
     return word_rows(Tokenizer.from_file(str(path)))  # minutes of the teacher's work
 
 
-def _spread(rows: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+def spread(rows: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Rows less the mean and the first two principal components of those that are known, which all
     rows share (Mu and Viswanath 2018, "all but the top"), each of root mean square 1."""
     centred = rows.astype(np.float64) - rows[known].mean(axis=0, dtype=np.float64)

@@ -22,6 +22,7 @@ from recipe.pack import TextPack
 from recipe.pictures import PicturePack
 from recipe.pictures_sampler import PictureSampler
 from recipe.ranking import Body, RankingConfig, TextRanking, distinct, ndcg
+from recipe.renaming import Renamer
 from recipe.render import render_passage
 from recipe.showing import Shown, embed, join
 from recipe.trainer import Batch, device_of, to_device
@@ -59,8 +60,9 @@ class PageRanking(TextRanking):
         pictures: PicturePack | None = None,
         lexicon: Lexicon | None = None,
         taught: Taught | None = None,
+        renamer: Renamer | None = None,
     ) -> None:
-        super().__init__(pack, config, special, score, lexicon, taught)
+        super().__init__(pack, config, special, score, lexicon, taught, renamer)
         self.tokenizer = tokenizer
         self.pictures = pictures
         self.samplers = {

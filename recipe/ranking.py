@@ -19,8 +19,15 @@ from recipe.layout import Ints, Prefix, Special, as_grid, as_text
 from recipe.lexicon import Lexicon
 from recipe.lookalikes import Lookalikes
 from recipe.pack import TextPack
+from recipe.renaming import Renamer, Renaming
 from recipe.trainer import Batch, device_of, to_device
 from sightrank.model.multimodal import RerankerModel
+
+ENGLISH_ABROAD = 0.7
+"""How often at least a step whose words are asked for in other languages is of English documents."""
+
+RENAMED = 0.75
+"""Tokens of a page whose words are renamed, to those it may then have: rarer words have more of them."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,10 @@ class RankingConfig(AskingConfig):
     taught_share: float = 0.0
     """How often a step of passages is one of look-alikes that teachers have scored, for queries of their
     own and for those of as many others that are not there."""
+    renamed: float = 0.0
+    """How often the words of a step of passages or pages give way to words of the web (`Words`)."""
+    abroad: float = 0.4
+    """How often such words are then asked for in another language."""
     grid_share: float = 0.4
     """How often a passage is met as a grid of cells instead of a row of tokens; of pages, twice that."""
     alike: float = 0.0
@@ -75,8 +86,10 @@ class TextRanking:
         score: int,
         lexicon: Lexicon | None = None,
         taught: Taught | None = None,
+        renamer: Renamer | None = None,
     ) -> None:
         self.pack, self.config, self.special, self.score = pack, config, special, score
+        self.renamer = renamer
         self.asking, self.taught = Asking(pack, config, lexicon), taught
         lengths = np.diff(pack.documents.offsets)
         self.usable = usable = ~pack.is_name & (lengths >= 12)
@@ -98,7 +111,9 @@ class TextRanking:
         while True:
             kind = rng.random()
             if kind < config.page_share:
-                yield self.page_batch(self._documents(config.pages, rng, config.alike), rng)
+                renaming = self._renaming(rng)
+                found = self._documents(config.pages, rng, config.alike, renaming)
+                yield self.page_batch(found, rng, renaming)
             elif kind < config.page_share + config.name_share:
                 chosen = distinct(
                     rng.choice(self.names, 2 * config.names),
@@ -111,17 +126,31 @@ class TextRanking:
                 count, tokens = config.sizes[int(rng.integers(len(config.sizes)))]
                 taught = bool(rng.random() < config.taught_share)
                 wanted, alike = (2 * count, 1.0) if taught else (count, config.alike)
-                found = self._documents(wanted, rng, alike)
-                yield self.batch(found[:count], rng, self._grids(rng), tokens, found[count:])
+                renaming = None if taught else self._renaming(rng)
+                found = self._documents(wanted, rng, alike, renaming)
+                first, others = found[:count], found[count:]
+                yield self.batch(first, rng, self._grids(rng), tokens, others, renaming)
+
+    def _renaming(self, rng: np.random.Generator) -> Renaming | None:
+        if self.renamer is None or rng.random() >= self.config.renamed:
+            return None
+        return self.renamer.begin(rng, bool(rng.random() < self.config.abroad))
 
     def _grids(self, rng: np.random.Generator) -> float:
         """The share of a step's documents that are grids: half of them or none, as one pads all."""
         mixed = min(2 * self.config.grid_share, 1.0)
         return self.config.grid_share / mixed if rng.random() < mixed else 0.0
 
-    def _documents(self, count: int, rng: np.random.Generator, alike: float = 0.0) -> Ints:
+    def _documents(
+        self,
+        count: int,
+        rng: np.random.Generator,
+        alike: float = 0.0,
+        renaming: Renaming | None = None,
+    ) -> Ints:
         """Documents of different groups; some lie close together in the corpus: same page or topic."""
-        pool = self.train[bool(rng.random() < self.config.english)]
+        english = max(self.config.english, ENGLISH_ABROAD if renaming and renaming.abroad else 0.0)
+        pool = self.train[bool(rng.random() < english)]
         chosen: list[int] = []
         if rng.random() < alike:
             chosen = self._alike(int(rng.choice(pool)), count, rng).tolist()
@@ -178,13 +207,16 @@ class TextRanking:
         grids: float,
         tokens: int = 100,
         others: Sequence[int] | Ints = (),
+        renaming: Renaming | None = None,
     ) -> Batch:
         """A passage and a query of each of these documents; and queries of `others`, none of which is
         right, with opinions on all of them."""
         bodies, queries = [], []
         for index in map(int, documents):
             window = self._window(self.pack.documents[index], tokens, rng)
-            body, query = self.asking.ask(index, window, rng)
+            if renaming:
+                window = renaming(window, int(self.pack.document_lang[index]))[:tokens]
+            body, query = self.asking.ask(index, window, rng, renaming)
             if rng.random() < self.config.placed:
                 body, query = self.asking.place(index, body, query, rng)
             bodies.append(Body(body, (index,)))
@@ -203,17 +235,27 @@ class TextRanking:
         lexical = np.stack([index.scores(query, lang, tokens) for query in queries], axis=1)
         return taught.shares(tokens, queries, lexical)
 
-    def page_batch(self, documents: Sequence[int] | Ints, rng: np.random.Generator) -> Batch:
+    def page_batch(
+        self,
+        documents: Sequence[int] | Ints,
+        rng: np.random.Generator,
+        renaming: Renaming | None = None,
+    ) -> Batch:
         """Pages that begin at these documents, and queries about passages anywhere on them."""
         bodies, queries = [], []
         grids = float(rng.random() < 2 * self.config.grid_share)  # one kind, so of one size
         for first in map(int, documents):
             limit = int(rng.integers(*self.config.page_tokens)) if grids else self.config.row_tokens
-            body = self.page(first, limit, rng)
+            lang = int(self.pack.document_lang[first])
+            body = self.page(first, int(limit * RENAMED) if renaming else limit, rng)
+            if renaming:
+                body = Body(renaming(body.tokens, lang)[:limit], body.rows)
             bodies.append(body)
             for _ in range(self.config.page_queries):
                 index = body.rows[int(rng.integers(len(body.rows)))]
-                queries.append((self.asking.ask(index, self.pack.documents[index], rng)[1], index))
+                passage = self.pack.documents[index]
+                passage = renaming(passage, lang) if renaming else passage
+                queries.append((self.asking.ask(index, passage, rng, renaming)[1], index))
         return self._join(bodies, queries, rng, grids)
 
     def page(self, first: int, limit: int, rng: np.random.Generator) -> Body:

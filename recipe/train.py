@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
 from recipe.composing import Composing, ComposingConfig
 from recipe.context import ContextPack
@@ -26,9 +26,11 @@ from recipe.pages import PageConfig, PageRanking
 from recipe.pictures import PicturePack
 from recipe.ranking import RankingConfig, TextRanking
 from recipe.reading import Reader, Reading, ReadingConfig
+from recipe.renaming import Renamer
 from recipe.start import fresh, nano_config
 from recipe.trainer import Task, TrainConfig, Trainer
 from recipe.wiring import WIRED, wire_meaning
+from recipe.words import Words
 from sightrank.model.multimodal import RerankerModel
 from sightrank.weights import read_tensors
 
@@ -85,12 +87,7 @@ def carry_over(stage: dict[str, Any], trained: nn.Module, runs: Path) -> None:
     decoder's layers of a source that is `raised` by some lie so much higher here."""
     for source in stage.get("from", []):
         prefixes = tuple(source["parts"])
-        if "folder" in source:
-            place = Path(source["folder"])
-            saved = dict(read_tensors(place))
-        else:
-            place = runs / source["run"]
-            saved = torch.load(place / "checkpoint.pt", weights_only=True)["model"]
+        place, saved = _saved(source, runs)
         chosen = {
             _raised(key, source.get("raised", 0)): value
             for key, value in saved.items()
@@ -99,6 +96,19 @@ def carry_over(stage: dict[str, Any], trained: nn.Module, runs: Path) -> None:
         unknown = trained.load_state_dict(chosen, strict=False).unexpected_keys
         if unknown or not chosen:
             raise SystemExit(f"{place} holds no {prefixes} that fit: {unknown[:5]}")
+
+
+def _saved(source: dict[str, Any], runs: Path) -> tuple[str, dict[str, Tensor]]:
+    """Where from, and the weights there: of a `folder`, of a `run`, or the `mean` of several runs,
+    which is often better than each (Wortsman et al. 2022, model soups)."""
+    if "folder" in source:
+        return source["folder"], dict(read_tensors(Path(source["folder"])))
+    names = source["mean"] if "mean" in source else [source["run"]]
+    several = [
+        torch.load(runs / name / "checkpoint.pt", weights_only=True)["model"] for name in names
+    ]
+    mean = {key: torch.stack([each[key] for each in several]).mean(dim=0) for key in several[0]}
+    return ", ".join(names), mean
 
 
 def _raised(key: str, by: int) -> str:
@@ -137,14 +147,16 @@ def make_task(
         ranking = RankingConfig(**options)
         taught = _taught(tokenizer, ranking)
         lexicon = _lexicon(pack, tokenizer, ranking)
-        return TextRanking(pack, ranking, special, ids.score_token_id, lexicon, taught)
+        renamer = _renamer(pack, tokenizer, ranking, data)
+        return TextRanking(pack, ranking, special, ids.score_token_id, lexicon, taught, renamer)
     if stage["task"] == "pages":
         pages = PageConfig(**options)
         things = _pictures(data, pages.thing_share)
         taught = _taught(tokenizer, pages)
         lexicon = _lexicon(pack, tokenizer, pages)
         score = ids.score_token_id
-        return PageRanking(pack, tokenizer, pages, special, score, things, lexicon, taught)
+        renamer = _renamer(pack, tokenizer, pages, data)
+        return PageRanking(pack, tokenizer, pages, special, score, things, lexicon, taught, renamer)
     raise SystemExit(f"task {stage['task']!r} is not one of: reading, composing, ranking, pages")
 
 
@@ -154,6 +166,14 @@ def _lexicon(pack: TextPack, tokenizer: Tokenizer, config: RankingConfig) -> Lex
 
 def _taught(tokenizer: Tokenizer, config: RankingConfig) -> Taught | None:
     return Taught(tokenizer) if config.taught_share else None
+
+
+def _renamer(
+    pack: TextPack, tokenizer: Tokenizer, config: RankingConfig, data: Path
+) -> Renamer | None:
+    if not config.renamed:
+        return None
+    return Renamer(pack, tokenizer, Words.load(data / "pack" / "words.npz"))
 
 
 def _pictures(data: Path, share: float) -> PicturePack | None:

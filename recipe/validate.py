@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -21,19 +22,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from tokenizers import Tokenizer
 
 from recipe.distil import standard
 from recipe.fetch import DATA
 from recipe.fonts import Fonts
+from recipe.pack import TextPack
 from recipe.pictures import PicturePack
 from recipe.pictures_sampler import PictureSampler
+from recipe.renaming import Renamer
 from recipe.render import render_passage
+from recipe.words import Words
 from sightrank import Document, Query, Reranker
 from sightrank.evaluate.first_stage import Bm25
 
 ASKED = 20
 AMONG = 40
-"""Passages that BM25 finds for a title, among which the right one is looked for."""
+"""Passages that BM25 finds for a query, among which the right one is looked for."""
+PLACES = 40
+"""Passages that are looked for in a round; those that BM25 does not find are left out."""
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 LONG = 150
 """Characters of a passage among them, at least: shorter ones are titles themselves."""
 Rows = dict[str, dict[str, list[str]]]
@@ -74,7 +82,11 @@ class Validation:
             "to_english": self._languages([x for x in languages if x != "en"], lambda _: "en"),
             "pictures": self._pictures(),
             "modality": self._modality(),
-            "first_stage": self._first_stage(),
+            "first_stage": {
+                "titles": self._titles(),
+                "sentences": self._sentences(),
+                "sentences_renamed": self._sentences(self._renamed()),
+            },
         }
 
     def _languages(
@@ -166,30 +178,72 @@ class Validation:
             "right_picture_below_a_wrong_text": float(np.mean(loses)),
         }
 
-    def _first_stage(self) -> dict[str, float]:
-        """English titles of held-out topics, each asked of BM25's best passages where the right one is
-        one of them: nDCG@10 of BM25's order, of the model's, and of the sum of their scores, each at
-        one spread. A reranker that knew all that BM25 knows would gain nothing from that sum."""
+    def _titles(self) -> dict[str, float]:
+        """English titles of held-out topics among BM25's best passages."""
         english = self.documents["en"]
         passages = [(group, text) for group in english for text in english[group]]
         passages = [(group, text[:1000]) for group, text in passages if len(text) >= LONG]
         titled = sorted(self.queries["en"].keys() & dict(passages).keys())
+        rng = random.Random(0)
+        chosen = rng.sample(titled, min(self.rounds * PLACES, len(titled)))
+        asked = [(rng.choice(self.queries["en"][group]), group) for group in chosen]
+        return self._first_stage(asked, passages)
+
+    def _sentences(self, written: Callable[[str], str] = str) -> dict[str, float]:
+        """Sentences taken out of held-out English passages, asked of what is left of them among BM25's
+        best passages, all of it read as `written`. In a long query rare words must count for more."""
+        passages = [
+            (group, written(text[:1000]))
+            for group, texts in self.documents["en"].items()
+            for text in texts
+            if len(text) >= 2 * LONG
+        ]
+        rng = random.Random(0)
+        asked = []
+        for place in rng.sample(range(len(passages)), len(passages)):
+            group, text = passages[place]
+            sentences = [x for x in SENTENCE_END.split(text) if 10 <= len(x.split()) <= 25]
+            if sentences and len(asked) < self.rounds * PLACES:
+                sentence = rng.choice(sentences)
+                if len(rest := text.replace(sentence, " ")) >= LONG:
+                    passages[place] = group, rest
+                    asked.append((sentence, group))
+        return self._first_stage(asked, passages)
+
+    def _first_stage(
+        self, asked: Sequence[tuple[str, str]], passages: Sequence[tuple[str, str]]
+    ) -> dict[str, float]:
+        """Queries, each with its group, asked of BM25's best of (group, passage) where the right one is
+        one of them: nDCG@10 of BM25's order, of the model's, and of the sum of their scores, each at
+        one spread. A reranker that knew all that BM25 knows would gain nothing from that sum."""
         bm25 = Bm25([text for _, text in passages])
         gains: dict[str, list[float]] = defaultdict(list)
-        rng = random.Random(0)
-        for group in rng.sample(titled, min(self.rounds * AMONG, len(titled))):
-            title = rng.choice(self.queries["en"][group])
-            theirs = bm25.scores(title)
+        for query, group in asked:
+            theirs = bm25.scores(query)
             found = np.argsort(-theirs, kind="stable")[:AMONG]
             right = np.array([passages[row][0] == group for row in found])
             if right.any() and not right.all():
                 documents = [Document.text(passages[row][1]) for row in found]
-                mine = self._logits([Query.text(title)], documents)[0]
+                mine = self._logits([Query.text(query)], documents)[0]
                 both = standard(theirs[found]) + standard(mine)
                 for name, scores in (("bm25", theirs[found]), ("nano", mine), ("both", both)):
                     gains[name].append(_first_right(scores, right))
         figures = {name: round(float(np.mean(values)), 4) for name, values in gains.items()}
-        return {"titles": len(gains["nano"]), **figures}
+        return {"queries": len(gains["nano"]), **figures}
+
+    def _renamed(self) -> Callable[[str], str]:
+        """English texts with other words in place of four in five that are not common."""
+        pack = TextPack.load(self.data / "pack" / "text.npz")
+        words = Words.load(self.data / "pack" / "words.npz")
+        tokenizer = Tokenizer.from_file(str(self.data / "tokenizer" / "tokenizer.json"))
+        renaming = Renamer(pack, tokenizer, words).begin(np.random.default_rng(0), share=0.8)
+        english = pack.langs.index("en")
+
+        def renamed(text: str) -> str:
+            tokens = renaming(np.array(tokenizer.encode(" " + text).ids), english)
+            return str(tokenizer.decode(tokens.tolist())).strip()
+
+        return renamed
 
     def _rounds(self, one: Callable[[random.Random], float]) -> float:
         return round(float(np.mean([one(random.Random(n)) for n in range(self.rounds)])), 4)

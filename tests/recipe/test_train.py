@@ -41,6 +41,18 @@ def test_parts_are_carried_over(
     assert torch.equal(other.model.layers[0].mlp.up_proj.weight, before)
 
 
+def test_the_mean_of_several_runs_is_carried_over(
+    sources: Path, model: RerankerModel, config: ModelConfig
+) -> None:
+    (sources / "zeros").mkdir()
+    zeros = {name: torch.zeros_like(weight) for name, weight in model.state_dict().items()}
+    torch.save({"model": zeros}, sources / "zeros" / "checkpoint.pt")
+    other = RerankerModel(config)
+    carry_over({"from": [{"mean": ["run", "zeros"], "parts": ["score."]}]}, other, sources)
+    for name, weight in model.score.state_dict().items():
+        assert torch.equal(other.score.state_dict()[name], weight / 2), name
+
+
 def test_layers_are_raised_above_new_ones(
     sources: Path, model: RerankerModel, config: ModelConfig
 ) -> None:

@@ -24,10 +24,14 @@ class Counting:
 
     def __init__(self, knows: bool) -> None:
         self.knows = knows
+        self.asked: list[tuple[str, str]] = []
 
     def score_matrix(
         self, queries: list[Query], documents: list[Document], pairs: list[tuple[int, int]]
     ) -> np.ndarray:
+        self.asked += [
+            (" ".join(_words(queries[q])), " ".join(_words(documents[d]))) for q, d in pairs
+        ]
         found = [_words(documents[d]).count(_words(queries[q])[-1]) for q, d in pairs]
         return np.array(found if self.knows else np.zeros(len(found)), float)
 
@@ -59,13 +63,35 @@ def measured(data: Path, knows: bool, monkeypatch: pytest.MonkeyPatch) -> dict[s
     monkeypatch.setattr(Fonts, "discover", lambda folder: None)
     monkeypatch.setattr(subject, "AMONG", 20)
     validation = Validation(cast(Reranker, Counting(knows)), data, rounds=1)
-    return validation._first_stage()
+    return validation._titles()
 
 
 def test_titles_are_asked_of_what_bm25_finds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert measured(data, True, monkeypatch) == {"titles": 20, "bm25": 1, "nano": 1, "both": 1}
+    assert measured(data, True, monkeypatch) == {"queries": 40, "bm25": 1, "nano": 1, "both": 1}
     blind = measured(data, False, monkeypatch)
-    assert blind == {"titles": 20, "bm25": 1, "nano": 0, "both": 1}
+    assert blind == {"queries": 40, "bm25": 1, "nano": 0, "both": 1}
+
+
+def test_sentences_are_asked_of_what_they_were_taken_out_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text").mkdir()
+    rows = []
+    for word in WORDS:
+        text = f"The one sentence here that is long enough ends with {word}." + f" {word}." * 60
+        rows.append({"group": word, "lang": "en", "split": "valid", "text": text})
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    for name in ("documents", "queries"):
+        (tmp_path / "text" / f"{name}.jsonl").write_text(lines)
+    monkeypatch.setattr(PicturePack, "load", lambda path: None)
+    monkeypatch.setattr(Fonts, "discover", lambda folder: None)
+    model = Counting(True)
+    figures = Validation(cast(Reranker, model), tmp_path, rounds=1)._sentences(str.upper)
+    assert figures == {"queries": 40, "bm25": 1, "nano": 1, "both": 1}
+    assert model.asked
+    assert all(query.startswith("THE ONE SENTENCE") for query, _ in model.asked)
+    # The sentence is gone from the passage that it was taken out of; the others keep theirs, if any.
+    assert not any(query in document for query, document in model.asked)
 
 
 def test_the_best_of_what_is_right_counts_and_ties_do_not() -> None:
