@@ -199,7 +199,7 @@ class Validation:
             if len(text) >= 2 * LONG
         ]
         rng = random.Random(0)
-        asked = []
+        asked: list[tuple[str, str]] = []
         for place in rng.sample(range(len(passages)), len(passages)):
             group, text = passages[place]
             sentences = [x for x in SENTENCE_END.split(text) if 10 <= len(x.split()) <= 25]

@@ -137,9 +137,8 @@ def links(
         torch.from_numpy(spread(meaning, np.ones(len(meaning), bool))).float(), dim=-1
     )
     theirs = np.flatnonzero(english)
-    best = [
-        (rows[part] @ rows[theirs].T).max(dim=1) for part in torch.arange(len(rows)).split(2048)
-    ]
+    parts = range(0, len(rows), 2048)
+    best = [(rows[start : start + 2048] @ rows[theirs].T).max(dim=1) for start in parts]
     cosine = torch.cat([each.values for each in best]).numpy()
     target = theirs[torch.cat([each.indices for each in best]).numpy()]
     target[english] = -1
