@@ -56,7 +56,7 @@ SPOKEN = {"LATIN", "GREEK", "CYRILLIC", "GEORGIAN", "ARABIC", "DEVANAGARI", "BEN
 """Scripts of the languages that nano is for."""
 OTHERS = 0.1
 """How often words of another script are drawn, where as many of those are drawn once: they have six tokens
-and more, and with as much room as the others they took most of a step and of what two layers can hold."""
+and more, and took half of a step."""
 JOINED = UNSPACED.keys() - {"HANGUL"} | {"KATAKANA"}
 """Scripts whose words stand one after another, so that pieces within a text are words too."""
 BASIS = Path(__file__).with_name("context.npz")
