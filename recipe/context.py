@@ -48,12 +48,20 @@ vocabulary, which are of the web and of a hundred languages, where passages are 
 KNOWN = 0.15
 """How often a word that is one token is drawn, where one of several tokens is drawn once: its row says
 already what it means."""
-SPOKEN = {"LATIN", "GREEK", "CYRILLIC", "GEORGIAN", "ARABIC", "DEVANAGARI", "BENGALI", "THAI"} | {
+SPOKEN = {
+    "ARABIC",
+    "BENGALI",
     "CJK",
-    "KATAKANA",
+    "CYRILLIC",
+    "DEVANAGARI",
+    "GEORGIAN",
+    "GREEK",
     "HANGUL",
+    "KATAKANA",
+    "LATIN",
+    "THAI",
 }
-"""Scripts of the languages that nano is for."""
+"""Scripts whose words come first: a choice, as two layers cannot hold those of all."""
 OTHERS = 0.1
 """How often words of another script are drawn, where as many of those are drawn once: they have six tokens
 and more, and took half of a step."""

@@ -132,7 +132,7 @@ def links(
     meaning: NDArray[np.float32], english: NDArray[np.bool_], script: NDArray[np.int64]
 ) -> NDArray[np.int32]:
     """`Words.english`, from vectors (words, size): the nearest English word, if it is near enough, of
-    the MOST that are nearest to that in each script."""
+    the MOST that are nearest to that in each script; none if they are of fewer than SCRIPTS."""
     rows = torch.nn.functional.normalize(
         torch.from_numpy(spread(meaning, np.ones(len(meaning), bool))).float(), dim=-1
     )
