@@ -28,15 +28,17 @@ from recipe.context import ContextPack
 from recipe.fonts import Fonts
 from recipe.grid import RowsPlan
 from recipe.layout import Ints, Prefix, Special, as_grid, as_text
+from recipe.matching import Matching
 from recipe.pack import TextPack
 from recipe.render import render_passage
 from recipe.showing import Shown, embed, join
 from recipe.trainer import Batch, device_of, to_device
 from recipe.wiring import MEANING, MEANING_SIZE, meaning_basis
+from recipe.words import Words
 from sightrank.model.multimodal import RerankerModel
 
 Floats = NDArray[np.float32]
-Kind = Literal["row", "grid", "picture"]
+Kind = Literal["row", "grid", "picture", "words"]
 HELD_OUT = 40
 """One text in so many is never shown in training."""
 
@@ -55,6 +57,9 @@ class ComposingConfig:
     picture_share: float = 0.0
     """How often documents are printed and seen through the vision tower: what it has misread can be
     told from what stands around."""
+    word_share: float = 0.0
+    """How often documents and queries are words alone (`Words.listed`), three times as many of half the
+    size: of words that texts seldom have, and told apart best."""
     pictures: int = 14
     largest: int = 180
     """Visual tokens of a picture, at most."""
@@ -79,8 +84,11 @@ class Composing:
         tokenizer: Tokenizer,
         config: ComposingConfig,
         special: Special,
+        words: Words | None = None,
+        matching: Matching | None = None,
     ) -> None:
         self.pack, self.contexts, self.config, self.special = pack, contexts, config, special
+        self.words, self.matching = words, matching
         self.tokenizer = tokenizer
         self.fonts = Fonts.discover(Path(config.fonts) if config.fonts else None)
         self.basis = meaning_basis(torch.from_numpy(pack.vectors))
@@ -89,21 +97,31 @@ class Composing:
         self.held_out = every[every % HELD_OUT == 0]
 
     def batches(self, seed: int) -> Iterator[Batch]:
-        """Endless steps: prompts whose documents are rows of tokens, grids or pictures."""
+        """Endless steps: prompts whose documents are rows of tokens, grids, pictures or words."""
         rng = np.random.default_rng(seed)
         while True:
             yield self.batch(self.shown, rng, self._kind(rng.random()))
 
     def _kind(self, chance: float) -> Kind:
-        if chance < self.config.grid_share:
-            return "grid"
-        return "picture" if chance < self.config.grid_share + self.config.picture_share else "row"
+        shares: dict[Kind, float] = {
+            "grid": self.config.grid_share,
+            "picture": self.config.picture_share,
+            "words": self.config.word_share,
+        }
+        for kind, share in shares.items():
+            chance -= share
+            if chance < 0:
+                return kind
+        return "row"
 
     def batch(self, texts: Ints, rng: np.random.Generator, kind: Kind) -> Batch:
         """Prompts padded at the right; `taught` counts slots through all of them."""
-        count = self.config.pictures if kind == "picture" else self.config.rows
+        config = self.config
+        count = {"picture": config.pictures, "words": 3 * config.rows}.get(kind, config.rows)
         # Of one size all, as padding takes time too.
-        sizes = int(rng.integers(*self.config.tokens)), int(rng.integers(*self.config.query_tokens))
+        sizes = int(rng.integers(*config.tokens)), int(rng.integers(*config.query_tokens))
+        if kind == "words":  # they need little context, and attention takes time
+            sizes = sizes[0] // 2, sizes[1]
         prompts = [self.prompt(texts, rng, kind, sizes) for _ in range(count)]
         batch = join([document for document, _, _ in prompts])
         slots = batch["prefix_positions"].shape[-1]
@@ -118,8 +136,8 @@ class Composing:
         """A prompt with a document and a query of so many tokens, the slots that have a target, and
         the targets (slots, MEANING_SIZE)."""
         pack = self.pack
-        body, places, means = self._join(texts, rng, sizes[0])
-        query, query_places, query_means = self._join(texts, rng, sizes[1])
+        drawn = [self._drawn(texts, rng, kind, size) for size in sizes]
+        (body, places, means), (query, query_places, query_means) = drawn
         tail = np.concatenate((pack.tail, query))
         document, where = self._show(body, places, tail, rng, kind)
         prefix = document.prefix if isinstance(document, Shown) else document
@@ -164,6 +182,15 @@ class Composing:
         printed = (char >= 0) & (char < len(on_page))
         return Image.fromarray(page.pixels), np.where(printed, squares, -1)
 
+    def _drawn(
+        self, texts: Ints, rng: np.random.Generator, kind: Kind, size: int
+    ) -> tuple[Ints, Ints, Floats]:
+        """At most `size` tokens, the places of those that have a target, and the targets."""
+        if kind == "words" and self.words:
+            tokens, _, means = self.words.listed(rng, size)
+            return tokens, np.arange(len(tokens)), means
+        return self._join(texts, rng, size)
+
     def _join(self, texts: Ints, rng: np.random.Generator, size: int) -> tuple[Ints, Ints, Floats]:
         """Texts on lines of their own, at most `size` tokens, the last of which is an end: tokens,
         the places of those that have a target, and the targets."""
@@ -196,11 +223,12 @@ class Composing:
         basis = self.basis.to(states.device)
         size = states.shape[1] ** 0.5  # the length of a row
         said = states @ basis.T / (MEANING * size)  # (slots, MEANING_SIZE), as targets are
-        rest = states - before
-        rest = (rest - rest @ basis.T @ basis)[present.flatten()] / size
+        changed = (states - before)[present.flatten()] / size
         found, targets = said[batch["taught"]], batch["targets"]
         meaning = (found - targets).square().sum(dim=-1).mean()
-        kept = rest.square().sum(dim=-1).mean()
+        # In the other directions: all of the square less that along the basis, which is orthonormal.
+        kept = changed.square().sum(dim=-1) - (changed @ basis.T).square().sum(dim=-1)
+        kept = kept.mean()
         some = torch.randperm(len(found), device=found.device)[: self.config.compared]
         likeness = self._likeness(found[some], targets[some])
         figures = {"meaning": meaning.item(), "kept": kept.item(), "likeness": likeness.item()}
@@ -225,12 +253,15 @@ class Composing:
         return -(wanted * (logits.log_softmax(dim=-1) - wanted.log())).sum(dim=-1).mean()
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Of texts held out, as rows, grids and pictures: the cosine of what is said and what is meant, and
-        how often the right target of all those of the step is the nearest."""
+        """Of texts held out, as rows, grids and pictures, and of words: the cosine of what is said and
+        what is meant, how often the right target of all those of the step is the nearest; and what
+        `Matching` tells."""
         assert isinstance(model, RerankerModel)
         device = device_of(model)
         figures = {}
-        kinds: tuple[Kind, ...] = ("row", "grid", "picture")
+        kinds: list[Kind] = ["row", "grid", "picture"]
+        if self.words:
+            kinds.append("words")
         for name in kinds:
             batch = self.batch(self.held_out, np.random.default_rng(2), name)
             batch = to_device(batch, device)
@@ -240,4 +271,10 @@ class Composing:
             right = cosines.diagonal()
             figures[f"cosine_{name}"] = float(right.mean())
             figures[f"first_{name}"] = float((cosines.amax(dim=-1) <= right).float().mean())
-        return figures
+
+        def said_of(batch: Batch) -> Tensor:
+            _, states = self.states(model, to_device(batch, device))
+            prompts = len(batch["prefix_lengths"])
+            return (states @ self.basis.to(device).T).view(prompts, -1, MEANING_SIZE).float().cpu()
+
+        return figures | (self.matching.figures(said_of) if self.matching else {})

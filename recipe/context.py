@@ -12,7 +12,7 @@ import argparse
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -28,9 +28,8 @@ from torch.nn import functional as F
 
 from recipe.fetch import DATA
 from recipe.layout import Ints
-from recipe.lexicon import UNSPACED, is_word, script_of
-from recipe.pack import Ragged
-from recipe.teacher import WORD_START, Teacher
+from recipe.ragged import Ragged, as_arrays, read_fields
+from recipe.teacher import Teacher
 from recipe.trainer import is_bf16_faster
 from recipe.wiring import MEANING_SIZE
 
@@ -42,31 +41,9 @@ PREFIX = "passage: "
 GRAIN = 254.0
 """Steps of a byte in 1; no component of a unit vector in 96 directions is above a half."""
 FIT_TEXTS = 1_600
-TEXT, NAMES = 0.25, 0.07
-"""Shares of texts that are passages and names of things; the rest are words drawn from the teacher's
-vocabulary, which are of the web and of a hundred languages, where passages are of manuals."""
-KNOWN = 0.15
-"""How often a word that is one token is drawn, where one of several tokens is drawn once: its row says
-already what it means."""
-SPOKEN = {
-    "ARABIC",
-    "BENGALI",
-    "CJK",
-    "CYRILLIC",
-    "DEVANAGARI",
-    "GEORGIAN",
-    "GREEK",
-    "HANGUL",
-    "KATAKANA",
-    "LATIN",
-    "THAI",
-}
-"""Scripts whose words come first: a choice, as two layers cannot hold those of all."""
-OTHERS = 0.1
-"""How often words of another script are drawn, where as many of those are drawn once: they have six tokens
-and more, and took half of a step."""
-JOINED = UNSPACED.keys() - {"HANGUL"} | {"KATAKANA"}
-"""Scripts whose words stand one after another, so that pieces within a text are words too."""
+NAMES = 0.15
+"""Share of texts that are names of things; the rest are passages. Lists of words are no texts here: what
+the teacher says of a word in one is blurred by the others, and `Words.meant` is what it says alone."""
 BASIS = Path(__file__).with_name("context.npz")
 """The directions that nano's layers speak in: fitted once, as layers that go on learning need the same."""
 
@@ -92,8 +69,11 @@ class Basis:
 
     def __call__(self, states: Tensor) -> Tensor:
         """(n, 384) -> (n, MEANING_SIZE), of unit length."""
-        units = F.normalize(states - self.mean, dim=-1) - self.centre
-        return F.normalize(units @ self.turn, dim=-1)
+        return F.normalize((self.units(states) - self.centre) @ self.turn, dim=-1)
+
+    def units(self, states: Tensor) -> Tensor:
+        """(n, 384), of unit length about the mean."""
+        return F.normalize(states - self.mean, dim=-1)
 
     @classmethod
     def load(cls, path: Path = BASIS) -> Basis:
@@ -119,15 +99,11 @@ class ContextPack:
     @classmethod
     def load(cls, folder: Path) -> ContextPack:
         """Read every file of a folder."""
-        parts = [dict(np.load(path)) for path in sorted(folder.glob("context-*.npz"))]
+        parts = [read_fields(path) for path in sorted(folder.glob("context-*.npz"))]
         if not parts:
             raise SystemExit(f"{folder} holds no context-*.npz: run python -m recipe.context")
-        joined = {}
-        for name in ("texts", "ends"):
-            flat = np.concatenate([part[f"{name}_flat"] for part in parts])
-            lengths = np.concatenate([np.diff(part[f"{name}_offsets"]) for part in parts])
-            joined[name] = Ragged(flat, np.concatenate(([0], lengths.cumsum())))
-        return cls(**joined, targets=np.concatenate([part["targets"] for part in parts]))
+        texts, ends = (Ragged.joined([part[name] for part in parts]) for name in ("texts", "ends"))
+        return cls(texts, ends, np.concatenate([part["targets"] for part in parts]))
 
     def target(self, text: int) -> NDArray[np.float32]:
         """(ends of the text, MEANING_SIZE)"""
@@ -164,31 +140,17 @@ def aligned(mine: Encoding, theirs: Encoding, before: int) -> tuple[Ints, Ints]:
 
 
 class Texts:
-    """Draws what to learn from: passages in all languages, names, words."""
+    """Draws what to learn from: passages and names in all languages."""
 
-    def __init__(self, folder: Path, teacher: Teacher, tokenizer: Tokenizer) -> None:
+    def __init__(self, folder: Path) -> None:
         self.passages = _by_language(folder / "documents.jsonl")
         self.names = _by_language(folder / "names.jsonl")
-        self.words = words_by_script(
-            teacher.tokenizer.get_vocab(), lambda text: len(tokenizer.encode(text))
-        )
 
     def draw(self, rng: random.Random) -> str:
         """One text of 200 characters or so."""
-        kind = rng.random()
-        if kind < TEXT:
-            return _window(_any_of(self.passages, rng), rng)
-        if kind < TEXT + NAMES:
+        if rng.random() < NAMES:
             return " · ".join(_any_of(self.names, rng) for _ in range(3))[:120]
-        scripts = list(self.words)
-        sizes = [
-            len(self.words[script][0]) ** 0.6 * (1.0 if script in SPOKEN else OTHERS)
-            for script in scripts
-        ]
-        script = rng.choices(scripts, sizes)[0]
-        words, edges = self.words[script]
-        drawn = rng.choices(words, cum_weights=edges, k=rng.randint(3, 12))
-        return ("" if script in JOINED else " ").join(drawn)
+        return _window(_any_of(self.passages, rng), rng)
 
 
 def _any_of(texts: dict[str, list[str]], rng: random.Random) -> str:
@@ -213,26 +175,6 @@ def _by_language(path: Path) -> dict[str, list[str]]:
             if row.get("split") != "valid" and row["text"].strip():
                 texts[row["lang"]].append(row["text"])
     return dict(texts)
-
-
-def words_by_script(
-    vocabulary: Mapping[str, int], pieces: Callable[[str], int]
-) -> dict[str, tuple[list[str], list[float]]]:
-    """Words that are one piece of the teacher's, and the running sum of how often to draw each;
-    frequent pieces come first in its vocabulary. Scripts with fewer than a hundred are left out.
-    `pieces` tells how many tokens of nano's a text has."""
-    words: dict[str, tuple[list[str], list[float]]] = defaultdict(lambda: ([], []))
-    for place, piece in enumerate(sorted(vocabulary, key=vocabulary.__getitem__)):
-        word = piece.removeprefix(WORD_START)
-        script = script_of(word[:1] or " ")
-        whole = len(word) > 1 if script in JOINED else piece != word and len(word) > 2
-        if whole and is_word(word):
-            known, edges = words[script]
-            known.append(word)
-            before = "" if script in JOINED else " "
-            share = KNOWN if pieces(before + word) == 1 else 1.0
-            edges.append((edges[-1] if edges else 0.0) + share * (1000 + place) ** -0.75)
-    return {script: found for script, found in words.items() if len(found[0]) >= 100}
 
 
 def states(teacher: Teacher, tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Any]:
@@ -263,15 +205,12 @@ def write(data: Path, part: int, texts: int, basis: Basis) -> int:
                 tokens.append(ids)
                 ends.append(places)
                 targets.append((basis(rows) * GRAIN).round().clamp(-127, 127).to(torch.int8))
-    fields: dict[str, Any] = {"targets": torch.cat(targets).numpy()}
-    for name, rows in (("texts", tokens), ("ends", ends)):
-        ragged = Ragged.of(rows)
-        fields |= {f"{name}_flat": ragged.flat, f"{name}_offsets": ragged.offsets}
+    found = ContextPack(Ragged.of(tokens), Ragged.of(ends), torch.cat(targets).numpy())
     unfinished = path.with_suffix(".tmp")  # a kill leaves no half that would count as done
     with unfinished.open("wb") as file:
-        np.savez(file, **fields)
+        np.savez(file, **as_arrays(found.__dict__))
     unfinished.replace(path)
-    return len(fields["texts_flat"])
+    return len(found.texts.flat)
 
 
 @cache
@@ -279,7 +218,7 @@ def _sources(data: Path) -> tuple[Teacher, Texts, Tokenizer]:
     """Read once; forked processes have what their parent has read."""
     teacher = Teacher.load()
     tokenizer = Tokenizer.from_file(str(data / "tokenizer" / "tokenizer.json"))
-    return teacher, Texts(data / "text", teacher, tokenizer), tokenizer
+    return teacher, Texts(data / "text"), tokenizer
 
 
 def main() -> None:

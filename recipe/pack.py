@@ -19,39 +19,15 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from recipe.questions import BEGINNINGS
+from recipe.ragged import Ragged, as_arrays, read_fields
 from sightrank.weights import NANO, read_tensors
 
 if TYPE_CHECKING:
     from recipe.teacher import Teacher
 
-_RAGGED = ("documents", "queries", "questions", "places")
 HEAD, TAIL = "**Document**:\n", "\n**Query**:\n"
 MAX_DOCUMENT_TOKENS = 320
 MAX_QUERY_TOKENS = 48
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Rows of different lengths in one flat array: row i is flat[offsets[i]:offsets[i + 1]]."""
-
-    flat: NDArray[np.uint16]
-    offsets: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, row: int) -> NDArray[np.int64]:
-        ids: NDArray[np.int64] = self.flat[self.offsets[row] : self.offsets[row + 1]].astype(
-            np.int64
-        )
-        return ids
-
-    @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> Ragged:
-        """From lists of token ids below 65,536."""
-        lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
-        flat = np.fromiter((i for row in rows for i in row), np.uint16, int(lengths.sum()))
-        return cls(flat, np.concatenate(([0], lengths.cumsum())))
 
 
 @dataclass(frozen=True)
@@ -95,25 +71,13 @@ class TextPack:
     @classmethod
     def load(cls, path: Path) -> TextPack:
         """Read what `save` wrote."""
-        with np.load(path) as data:
-            fields: dict[str, Any] = {name: data[name] for name in data.files}
-        for name in _RAGGED:
-            fields[name] = Ragged(fields.pop(f"{name}_flat"), fields.pop(f"{name}_offsets"))
-        for name in ("langs", "sources"):
-            fields[name] = tuple(str(value) for value in fields[name])
+        fields = read_fields(path)
         fields["vectors"] = fields["vectors"].astype(np.float32) * fields.pop("scales")[:, None]
         return cls(**fields)
 
     def save(self, path: Path) -> None:
         """Write one compressed .npz; vectors in int8 with one scale a row, as checkpoints ship."""
-        fields: dict[str, Any] = {
-            field: getattr(self, field) for field in self.__dataclass_fields__
-        }
-        for name in _RAGGED:
-            ragged = fields.pop(name)
-            fields[f"{name}_flat"], fields[f"{name}_offsets"] = ragged.flat, ragged.offsets
-        for name in ("langs", "sources"):
-            fields[name] = np.array(fields[name])
+        fields = as_arrays({name: getattr(self, name) for name in self.__dataclass_fields__})
         fields["vectors"], fields["scales"] = in_bytes(self.vectors)
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, **fields)

@@ -26,8 +26,8 @@ from recipe import pictures_clipart, pictures_emoji, pictures_figures
 from recipe.corpus import LIMITS
 from recipe.corpus_passages import split_of
 from recipe.fetch import DATA
-from recipe.pack import Ragged
 from recipe.pictures_names import KINDS, Name, Picture
+from recipe.ragged import Ragged, as_arrays, read_fields
 
 SIDE = 112
 """Longest side of a stored picture in pixels; as wide as a small figure on a page."""
@@ -75,22 +75,12 @@ class PicturePack:
     @classmethod
     def load(cls, path: Path) -> PicturePack:
         """Read what `save` wrote."""
-        with np.load(path) as data:
-            fields: dict[str, Any] = {name: data[name] for name in data.files}
-        fields["names"] = Ragged(fields.pop("names_flat"), fields.pop("names_offsets"))
-        for name in ("langs", "sources", "kinds"):
-            fields[name] = tuple(str(value) for value in fields[name])
-        return cls(**fields)
+        return cls(**read_fields(path))
 
     def save(self, path: Path) -> None:
         """Write one compressed .npz."""
-        fields: dict[str, Any] = dict(self.__dict__)
-        names = fields.pop("names")
-        fields["names_flat"], fields["names_offsets"] = names.flat, names.offsets
-        for name in ("langs", "sources", "kinds"):
-            fields[name] = np.array(fields[name])
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **fields)
+        np.savez_compressed(path, **as_arrays(self.__dict__))
 
 
 @dataclass(frozen=True)

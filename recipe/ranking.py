@@ -153,7 +153,7 @@ class TextRanking:
         pool = self.train[bool(rng.random() < english)]
         chosen: list[int] = []
         if rng.random() < alike:
-            chosen = self._alike(int(rng.choice(pool)), count, rng).tolist()
+            chosen = self.look_alikes(int(rng.choice(pool)), count, rng).tolist()
         groups = set(self.pack.document_group[chosen].tolist())
         attempts = 0
         while len(chosen) < count:
@@ -171,7 +171,9 @@ class TextRanking:
                 chosen.append(index)
         return np.array(chosen)
 
-    def _alike(self, seed: int, count: int, rng: np.random.Generator, valid: bool = False) -> Ints:
+    def look_alikes(
+        self, seed: int, count: int, rng: np.random.Generator, valid: bool = False
+    ) -> Ints:
         """The document `seed` and at most count - 1 others that a search for it by title, or by
         some of its words, would find, without copies and other versions of any."""
         lookalikes, groups = self._index_of(valid), self.pack.document_group
@@ -379,7 +381,7 @@ class TextRanking:
             for _ in range(4):
                 documents = distinct(self.valid, self.pack.document_group, 20, rng)
                 if name == "alike":
-                    documents = self._alike(int(documents[0]), 20, rng, valid=True)
+                    documents = self.look_alikes(int(documents[0]), 20, rng, valid=True)
                 batch = held_out.batch(documents, rng, grids)
                 moved = to_device(batch, device)
                 gains.append(ndcg(self.logits(model, moved).float(), moved["labels"]))

@@ -125,7 +125,7 @@ class Renaming:
         words = self.renamer.words
         split = [(part, self._placed.get(part.tobytes())) for part, _ in self.renamer.split(query)]
         found = [self._translations(number) for _, number in split if number is not None]
-        scripts = sorted({script for each in found for script in each})
+        scripts = sorted({script for each in found for script in each} & words.spoken)
         if not scripts:
             return query
         script = scripts[int(self.rng.integers(len(scripts)))]

@@ -21,6 +21,7 @@ from recipe.context import ContextPack
 from recipe.distil import Taught
 from recipe.layout import Special
 from recipe.lexicon import Lexicon
+from recipe.matching import Matching
 from recipe.pack import TextPack
 from recipe.pages import PageConfig, PageRanking
 from recipe.pictures import PicturePack
@@ -141,8 +142,11 @@ def make_task(
     ids = model.config
     special = Special(ids.vision_start_token_id, ids.vision_end_token_id, blank)
     if stage["task"] == "composing":
-        contexts = ContextPack.load(data / "pack")
-        return Composing(pack, contexts, tokenizer, ComposingConfig(**options), special)
+        composing, contexts = ComposingConfig(**options), ContextPack.load(data / "pack")
+        words = Words.load(data / "pack" / "words.npz") if composing.word_share else None
+        renamer = Renamer(pack, tokenizer, words) if words else None
+        matching = Matching(pack, special, ids.score_token_id, renamer)
+        return Composing(pack, contexts, tokenizer, composing, special, words, matching)
     if stage["task"] == "ranking":
         ranking = RankingConfig(**options)
         taught = _taught(tokenizer, ranking)

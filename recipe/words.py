@@ -10,32 +10,57 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from recipe.context import JOINED, words_by_script
+from recipe.context import DEPTH, GRAIN, PREFIX, Basis
 from recipe.fetch import DATA
 from recipe.layout import Ints
-from recipe.pack import Ragged, spread
-from recipe.teacher import Teacher
+from recipe.lexicon import UNSPACED, is_word, script_of
+from recipe.pack import spread
+from recipe.ragged import Ragged, as_arrays, read_fields
+from recipe.teacher import WORD_START, Teacher
 from recipe.tokenizer import qwen_tokenizer, rank_counts
 from recipe.trainer import is_bf16_faster
 
+Floats = NDArray[np.float32]
+KNOWN = 0.15
+"""How often a word that is one token is drawn, where one of several tokens is drawn once: its row says
+already what it means."""
+SPOKEN = {
+    "ARABIC",
+    "BENGALI",
+    "CJK",
+    "CYRILLIC",
+    "DEVANAGARI",
+    "GEORGIAN",
+    "GREEK",
+    "HANGUL",
+    "KATAKANA",
+    "LATIN",
+    "THAI",
+}
+"""Scripts whose words come first: a choice, as two layers cannot hold those of all."""
+JOINED = UNSPACED.keys() - {"HANGUL"} | {"KATAKANA"}
+"""Scripts whose words stand one after another, so that pieces within a text are words too."""
 NEAR = 0.5
 """Cosine from which a word counts as a translation of an English one."""
 MOST = 8
 """Translations that an English word has at most in each script."""
 SCRIPTS = 3
 """Scripts in which it has some, at least: what is near it in fewer is often a name or a neighbour."""
+LISTED = 0.7
+"""Power of the number of words of a script by which lists of its words come."""
+TITLED = 0.2
+"""Share of the words of a list that have a capital."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +76,22 @@ class Words:
     """How often to draw each."""
     english: NDArray[np.int32]
     """Of each word the English one that it translates: its own number for that itself, else -1."""
+    meant: NDArray[np.int8]
+    """(words, MEANING_SIZE), what each means where it stands alone: unit vectors times GRAIN. In lists
+    the teacher's states of words are blurred by those around: of the mean of two lists, 766 of 1,000
+    words in Latin script lie nearest to the right one of 1,000 English words, and of words alone 820."""
 
     @classmethod
     def load(cls, path: Path) -> Words:
         """What `save` wrote."""
         if not path.exists():
             raise SystemExit(f"{path} is missing: run python -m recipe.words")
-        with np.load(path) as data:
-            fields: dict[str, Any] = {name: data[name] for name in data.files}
-        for name in ("plain", "titled"):
-            fields[name] = Ragged(fields.pop(f"{name}_flat"), fields.pop(f"{name}_offsets"))
-        fields["scripts"] = tuple(map(str, fields["scripts"]))
-        return cls(**fields)
+        return cls(**read_fields(path))
 
     def save(self, path: Path) -> None:
         """One compressed .npz."""
-        fields: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        for name in ("plain", "titled"):
-            ragged = fields.pop(name)
-            fields[f"{name}_flat"], fields[f"{name}_offsets"] = ragged.flat, ragged.offsets
-        np.savez_compressed(path, **fields | {"scripts": np.array(self.scripts)})
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        np.savez_compressed(path, **as_arrays(fields))
 
     def __len__(self) -> int:
         return len(self.script)
@@ -99,6 +120,51 @@ class Words:
             if name not in JOINED
         }
 
+    @cached_property
+    def spoken(self) -> set[int]:
+        """Numbers of the scripts whose words come first."""
+        return {number for number, name in enumerate(self.scripts) if name in SPOKEN}
+
+    @cached_property
+    def _lists(self) -> tuple[list[tuple[Ints, Floats]], Floats]:
+        """Of scripts whose words come first, their words with a running sum of how often to draw each;
+        and that of how often to draw each script."""
+        rows = [np.flatnonzero(self.script == number) for number in sorted(self.spoken)]
+        edges = np.cumsum([len(each) ** LISTED for each in rows])
+        return [(each, self.weight[each].cumsum()) for each in rows], edges
+
+    def listed(self, rng: np.random.Generator, size: int) -> tuple[Ints, Ints, Floats]:
+        """At most `size` tokens, but a word at least, of words of one script, as often as they are
+        used: the tokens, which word each is of, and what that means (tokens, MEANING_SIZE)."""
+        scripts, chances = self._lists
+        rows, edges = scripts[int(np.searchsorted(chances, rng.random() * chances[-1]))]
+        drawn = rows[np.searchsorted(edges, rng.random(size) * edges[-1]).clip(0, len(rows) - 1)]
+        spelt = [(self.titled if rng.random() < TITLED else self.plain)[word] for word in drawn]
+        lengths = np.array([len(each) for each in spelt])
+        kept = max(1, int(np.searchsorted(lengths.cumsum(), size, side="right")))
+        of_word = np.repeat(drawn[:kept], lengths[:kept])
+        return np.concatenate(spelt[:kept]), of_word, self.meant[of_word] / np.float32(GRAIN)
+
+
+def words_by_script(
+    vocabulary: Mapping[str, int], pieces: Callable[[str], int]
+) -> dict[str, tuple[list[str], list[float]]]:
+    """Words that are one piece of the teacher's, and the running sum of how often to draw each;
+    frequent pieces come first in its vocabulary. Scripts with fewer than a hundred are left out.
+    `pieces` tells how many tokens of nano's a text has."""
+    words: dict[str, tuple[list[str], list[float]]] = defaultdict(lambda: ([], []))
+    for place, piece in enumerate(sorted(vocabulary, key=vocabulary.__getitem__)):
+        word = piece.removeprefix(WORD_START)
+        script = script_of(word[:1] or " ")
+        whole = len(word) > 1 if script in JOINED else piece != word and len(word) > 2
+        if whole and is_word(word):
+            known, edges = words[script]
+            known.append(word)
+            before = "" if script in JOINED else " "
+            share = KNOWN if pieces(before + word) == 1 else 1.0
+            edges.append((edges[-1] if edges else 0.0) + share * (1000 + place) ** -0.75)
+    return {script: found for script, found in words.items() if len(found[0]) >= 100}
+
 
 def build(teacher: Teacher, tokenizer: Tokenizer, english: set[str]) -> Words:
     """All words that are one piece of the teacher's; `english` are those that count as English."""
@@ -114,14 +180,37 @@ def build(teacher: Teacher, tokenizer: Tokenizer, english: set[str]) -> Words:
     with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16_faster()):
         meaning = teacher.encode(words, "query: ").numpy()
     is_english = np.array([word in english for word in words])
+    weight = np.concatenate(weights).astype(np.float32)
     return Words(
         plain=_tokens(tokenizer, spelt),
         titled=_tokens(tokenizer, [text.title() for text in spelt]),
         script=script.astype(np.int16),
         scripts=scripts,
-        weight=np.concatenate(weights).astype(np.float32),
+        weight=weight,
         english=links(meaning, is_english, script),
+        meant=_meant(teacher, words, weight),
     )
+
+
+def _meant(teacher: Teacher, words: Sequence[str], weight: NDArray[np.float32]) -> NDArray[np.int8]:
+    """`Words.meant`: from the mean of the states of a word's pieces, where the teacher's are best for
+    words, less what all words alone have in common. Half of a vector's length was that: words then lay
+    nearer to each other than to what they mean in a text."""
+    found = []
+    for start in range(0, len(words), 256):
+        encodings = teacher.tokenizer.encode_batch(
+            [PREFIX + word for word in words[start : start + 256]]
+        )
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16_faster()):
+            states = teacher.states([encoding.ids for encoding in encodings], DEPTH)
+        found += [
+            each[[stop > len(PREFIX) for _, stop in encoding.offsets]].float().mean(dim=0)
+            for encoding, each in zip(encodings, states, strict=True)
+        ]
+    basis = Basis.load()
+    share = torch.from_numpy(weight / weight.sum())
+    alone = replace(basis, centre=share @ basis.units(torch.stack(found)))
+    return (alone(torch.stack(found)) * GRAIN).round().clamp(-127, 127).to(torch.int8).numpy()
 
 
 def _tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:

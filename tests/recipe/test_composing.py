@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,13 +14,18 @@ from torch.nn import functional as F
 
 from recipe import wiring
 from recipe.composing import HELD_OUT, Composing, ComposingConfig, Kind
-from recipe.context import GRAIN, Basis, ContextPack, aligned, words_by_script
+from recipe.context import GRAIN, Basis, ContextPack, aligned
 from recipe.grid import RowsPlan, embed_slots, join_queries, pad_prefixes, score_grid
 from recipe.layout import Prefix, Special, as_text
-from recipe.pack import Ragged, TextPack
+from recipe.matching import Matching, best_matches
+from recipe.pack import TextPack
+from recipe.ragged import Ragged, as_arrays
 from recipe.showing import Shown
 from recipe.start import fresh
+from recipe.teacher import Teacher
+from recipe.trainer import Batch
 from recipe.wiring import MEANING, MEANING_SIZE, SIZE, WIRED, meaning_basis, wire_meaning
+from recipe.words import Words, _meant, words_by_script
 from sightrank.config import ModelConfig
 from sightrank.model.attention import plain_attention
 from sightrank.model.multimodal import RerankerModel
@@ -110,6 +116,28 @@ def test_words_are_of_all_scripts_and_pieces_where_they_are_not_spaced() -> None
     assert np.flatnonzero(drawn < drawn.max() / 2).tolist() == [words.index("wordal")]
 
 
+def test_a_word_alone_means_the_mean_of_its_pieces_less_what_all_have_in_common() -> None:
+    pieces = {"passage": 0, ":": 1, "red": 2, "fox": 3, "es": 4, "</s>": 5}
+    tokenizer = Tokenizer(models.WordPiece(pieces, continuing_subword_prefix=""))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", None, [("</s>", 5)])
+    rows = torch.randn(6, 384)
+
+    class Stub:
+        def __init__(self) -> None:
+            self.tokenizer = tokenizer
+
+        def states(self, texts: list[list[int]], depth: int) -> list[torch.Tensor]:
+            return [rows[ids] for ids in texts]
+
+    words, weight = ["red", "foxes", "es"], np.array([2, 1, 1], np.float32)
+    found = torch.from_numpy(_meant(cast(Teacher, Stub()), words, weight).astype(np.float32))
+    basis = Basis.load()
+    units = basis.units(torch.stack((rows[2], (rows[3] + rows[4]) / 2, rows[4])))
+    wanted = F.normalize((units - (2 * units[0] + units[1] + units[2]) / 4) @ basis.turn, dim=-1)
+    assert torch.allclose(found / GRAIN, wanted, atol=0.6 / GRAIN)
+
+
 def test_padded_rows_see_their_own_past() -> None:
     q, k, v = torch.randn(12, 6, 8), torch.randn(12, 2, 8), torch.randn(12, 2, 8)
     found = RowsPlan(3).layer(0)(q, k, v)
@@ -126,14 +154,7 @@ def test_rows_of_a_step_are_of_one_length(task: Composing) -> None:
 
 def test_what_is_written_is_read_again(contexts: ContextPack, tmp_path: Path) -> None:
     for part in range(2):
-        np.savez(
-            tmp_path / f"context-{part:03}.npz",
-            targets=contexts.targets,
-            texts_flat=contexts.texts.flat,
-            texts_offsets=contexts.texts.offsets,
-            ends_flat=contexts.ends.flat,
-            ends_offsets=contexts.ends.offsets,
-        )
+        np.savez(tmp_path / f"context-{part:03}.npz", **as_arrays(contexts.__dict__))
     again, size = ContextPack.load(tmp_path), len(contexts.texts)
     assert len(again.texts) == 2 * size
     assert np.array_equal(again.texts[size + 3], contexts.texts[3])
@@ -199,6 +220,64 @@ def test_a_picture_is_taught_where_the_words_are_printed(
     ink = np.asarray(image.convert("L"), float).reshape(image.height // 28, 28, columns, 28)
     spread = ink.std(axis=(1, 3)).flatten()
     assert spread[where[where >= 0]].min() > spread.min()  # there is print in those squares
+
+
+def test_tokens_of_words_alone_are_taught_what_the_words_mean(
+    pack: TextPack, contexts: ContextPack, tokenizer: Tokenizer, special: Special
+) -> None:
+    means = F.normalize(torch.randn(len(WORDS), MEANING_SIZE)) * GRAIN
+    spelt = Ragged.of([tokenizer.encode(" " + word).ids for word in WORDS])
+    words = Words(
+        plain=spelt,
+        titled=spelt,
+        script=np.zeros(len(WORDS), np.int16),
+        scripts=("LATIN",),
+        weight=np.ones(len(WORDS), np.float32),
+        english=np.full(len(WORDS), -1, np.int32),
+        meant=means.round().to(torch.int8).numpy(),
+    )
+    config = ComposingConfig(rows=2, tokens=(30, 40), word_share=1.0)
+    task = Composing(pack, contexts, tokenizer, config, special, words)
+    prefix, slots, targets = task.prompt(task.shown, np.random.default_rng(0), "words", (40, 16))
+    assert isinstance(prefix, Prefix)
+    assert len(slots) == len(prefix) - len(pack.head) - len(pack.tail)
+    text = bytes(prefix.tokens.tolist())
+    for slot, target in zip(slots, targets, strict=True):
+        if text[slot] != ord(" "):
+            rest = text[text.rindex(b" ", 0, slot) + 1 :].decode()
+            word = next(each for each in WORDS if rest.startswith(each))
+            assert target @ words.meant[WORDS.index(word)] > 0.99 * GRAIN
+    drawn = next(task.batches(0))
+    assert len(drawn["prefix_lengths"]) == 3 * config.rows
+
+
+def test_best_matches_count_for_more_where_a_query_is_certain() -> None:
+    query = torch.tensor([[2.0, 0.0], [0.0, 0.5]])
+    right, wrong = torch.tensor([[3.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 9.0]])
+    assert best_matches(query, right) == pytest.approx((2 + 0.5 / 2**0.5) / 2)
+    assert best_matches(query, wrong) == pytest.approx(0.25)
+
+
+def test_states_that_say_which_word_it_is_find_the_passage(
+    pack: TextPack, special: Special, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matching = Matching(pack, special, score=100, rounds=2)
+    rows = np.flatnonzero(pack.document_lang == pack.langs.index("en"))[:4]
+    matching.asked = rows
+    monkeypatch.setattr(matching.ranking, "look_alikes", lambda *_, valid: rows)
+    letters = torch.eye(256)[[n - 32 if 97 <= n <= 122 else n for n in range(256)]]
+
+    def states(batch: Batch) -> torch.Tensor:  # of lower and upper case, in which passages are told
+        slots = torch.zeros(*batch["prefix_positions"].shape[1:], 256)
+        present = torch.arange(slots.shape[1]) < batch["prefix_lengths"][:, None]
+        slots[present] = letters[batch["tokens"].clamp(max=255)]
+        return torch.cat((slots, slots.roll(1, 1)), dim=2)
+
+    assert set(matching.figures(states)) == {"matched_translated"}
+    assert matching.figures(states)["matched_translated"] > 0.8
+    assert (
+        matching.figures(lambda batch: torch.ones_like(states(batch)))["matched_translated"] < 0.8
+    )
 
 
 def test_held_out_texts_are_not_shown(task: Composing) -> None:

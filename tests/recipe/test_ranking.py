@@ -13,8 +13,9 @@ from tokenizers import Tokenizer
 
 from recipe.layout import Special, as_grid, as_picture
 from recipe.lookalikes import Lookalikes
-from recipe.pack import Ragged, TextPack
+from recipe.pack import TextPack
 from recipe.pages import PageConfig, PageRanking
+from recipe.ragged import Ragged
 from recipe.ranking import Body, RankingConfig, TextRanking, ndcg
 from recipe.train import unfreeze
 from recipe.trainer import Batch

@@ -11,8 +11,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from recipe.asking import Asking, AskingConfig
+from recipe.context import GRAIN
 from recipe.layout import Special
-from recipe.pack import Ragged, TextPack, build
+from recipe.pack import TextPack, build
+from recipe.ragged import Ragged
 from recipe.ranking import RankingConfig, TextRanking
 from recipe.renaming import Renamer
 from recipe.words import MOST, SCRIPTS, Words, links
@@ -65,6 +67,7 @@ def words(nano: Tokenizer) -> Words:
         scripts=scripts,
         weight=np.ones(len(WORDS), np.float32),
         english=np.array([english for *_, english in WORDS], np.int32),
+        meant=np.arange(len(WORDS) * 4).reshape(-1, 4).astype(np.int8),
     )
 
 
@@ -167,6 +170,20 @@ def test_links_are_near_few_a_script_and_of_several_scripts() -> None:
         assert (found[which == concept] == of_concept[concept]).all()
     assert (found == of_concept[0]).sum() == 1 + MOST + SCRIPTS - 1
     assert (found[which >= 40] == -1).all()
+
+
+def test_lists_are_of_words_of_one_script(words: Words, nano: Tokenizer) -> None:
+    rng, met = np.random.default_rng(0), set()
+    for size in (1, 4, 12, 40) * 8:
+        tokens, of_word, means = words.listed(rng, size)
+        assert len(tokens) == len(of_word) == len(means)
+        assert len(tokens) <= size or len(set(of_word.tolist())) == 1
+        assert len({int(words.script[word]) for word in of_word}) == 1
+        told = as_text(nano, tokens).casefold()
+        assert all(WORDS[word][1] in told for word in of_word)
+        assert np.array_equal(means * np.float32(GRAIN), words.meant[of_word])
+        met |= set(of_word.tolist())
+    assert met == set(range(len(WORDS)))
 
 
 def test_words_are_kept_in_a_file(words: Words, tmp_path: Path) -> None:

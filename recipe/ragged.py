@@ -1,0 +1,69 @@
+"""Rows of different lengths, and how they lie in the .npz files of a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different lengths in one flat array: row i is flat[offsets[i]:offsets[i + 1]]."""
+
+    flat: NDArray[np.uint16]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> NDArray[np.int64]:
+        ids: NDArray[np.int64] = self.flat[self.offsets[row] : self.offsets[row + 1]].astype(
+            np.int64
+        )
+        return ids
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> Ragged:
+        """From lists of token ids below 65,536."""
+        lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+        flat = np.fromiter((i for row in rows for i in row), np.uint16, int(lengths.sum()))
+        return cls(flat, np.concatenate(([0], lengths.cumsum())))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ragged]) -> Ragged:
+        """The rows of several, one after another."""
+        lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+        flat = np.concatenate([part.flat for part in parts])
+        return cls(flat, np.concatenate(([0], lengths.cumsum())))
+
+
+def as_arrays(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields as arrays: of a `Ragged` two, NAME_flat and NAME_offsets, of a tuple of texts one."""
+    arrays: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Ragged):
+            arrays[f"{name}_flat"], arrays[f"{name}_offsets"] = value.flat, value.offsets
+        else:
+            arrays[name] = np.array(value) if isinstance(value, tuple) else value
+    return arrays
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """The fields of an .npz that `as_arrays` prepared."""
+    with np.load(path) as data:
+        fields: dict[str, Any] = {name: data[name] for name in data.files}
+    for name in [name.removesuffix("_flat") for name in fields if name.endswith("_flat")]:
+        fields[name] = Ragged(fields.pop(f"{name}_flat"), fields.pop(f"{name}_offsets"))
+    return {
+        name: tuple(map(str, value)) if _is_texts(value) else value
+        for name, value in fields.items()
+    }
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "U"
