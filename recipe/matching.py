@@ -37,7 +37,7 @@ class Matching:
         special: Special,
         score: int,
         renamer: Renamer | None = None,
-        rounds: int = 6,
+        rounds: int = 24,
     ) -> None:
         config = RankingConfig(query_tokens=40, span_share=1.0, cross_lingual=1.0, question_share=0)
         self.pack, self.renamer, self.rounds = pack, renamer, rounds
