@@ -71,6 +71,10 @@ class Basis:
         """(n, 384) -> (n, MEANING_SIZE), of unit length."""
         return F.normalize((self.units(states) - self.centre) @ self.turn, dim=-1)
 
+    def in_bytes(self, states: Tensor) -> NDArray[np.int8]:
+        """The same times GRAIN."""
+        return (self(states) * GRAIN).round().clamp(-127, 127).to(torch.int8).numpy()
+
     def units(self, states: Tensor) -> Tensor:
         """(n, 384), of unit length about the mean."""
         return F.normalize(states - self.mean, dim=-1)
@@ -204,11 +208,11 @@ def write(data: Path, part: int, texts: int, basis: Basis) -> int:
             for ids, places, rows in states(teacher, tokenizer, drawn[start : start + 32]):
                 tokens.append(ids)
                 ends.append(places)
-                targets.append((basis(rows) * GRAIN).round().clamp(-127, 127).to(torch.int8))
-    found = ContextPack(Ragged.of(tokens), Ragged.of(ends), torch.cat(targets).numpy())
+                targets.append(basis.in_bytes(rows))
+    found = ContextPack(Ragged.of(tokens), Ragged.of(ends), np.concatenate(targets))
     unfinished = path.with_suffix(".tmp")  # a kill leaves no half that would count as done
     with unfinished.open("wb") as file:
-        np.savez(file, **as_arrays(found.__dict__))
+        np.savez(file, **as_arrays(found))
     unfinished.replace(path)
     return len(found.texts.flat)
 

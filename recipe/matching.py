@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recipe.asking import EMPTY
 from recipe.layout import Special, as_text
 from recipe.pack import TextPack
 from recipe.ranking import RankingConfig, TextRanking, ndcg
@@ -39,7 +40,9 @@ class Matching:
         renamer: Renamer | None = None,
         rounds: int = 24,
     ) -> None:
-        config = RankingConfig(query_tokens=40, span_share=1.0, cross_lingual=1.0, question_share=0)
+        config = RankingConfig(
+            query_tokens=40, span_share=1.0, cross_lingual=1.0, question_share=0.0
+        )
         self.pack, self.renamer, self.rounds = pack, renamer, rounds
         self.ranking = TextRanking(pack, config, special, score, renamer=renamer)
         versions, valid = self.ranking.asking.versions, self.ranking.valid
@@ -49,32 +52,31 @@ class Matching:
 
     def figures(self, states: Callable[[Batch], Tensor]) -> dict[str, float]:
         """nDCG@10 of the right passage, by `states` of a batch of prompts: (prompts, slots, size)."""
-        kinds = {"translated": False} | ({"renamed": True} if self.renamer else {})
+        kinds: dict[str, Renamer | None] = {"translated": None}
+        if self.renamer:
+            kinds["renamed"] = self.renamer
         return {
             f"matched_{name}": float(
-                np.mean([self._ndcg(batch, states) for batch in self._batches(renamed)])
+                np.mean([self._ndcg(batch, states) for batch in self._batches(renamer)])
             )
-            for name, renamed in kinds.items()
+            for name, renamer in kinds.items()
         }
 
-    def _batches(self, renamed: bool) -> Iterator[Batch]:
+    def _batches(self, renamer: Renamer | None) -> Iterator[Batch]:
         rng = np.random.default_rng(3)
         for _ in range(self.rounds):
             found = self.ranking.look_alikes(int(rng.choice(self.asked)), ASKED, rng, valid=True)
-            begun = self.renamer.begin(rng, abroad=True, share=RENAMED) if self.renamer else None
-            yield self.ranking.batch(found, rng, 0.0, TOKENS, renaming=begun if renamed else None)
+            renaming = renamer.begin(rng, abroad=True, share=RENAMED) if renamer else None
+            yield self.ranking.batch(found, rng, 0.0, TOKENS, renaming=renaming)
 
     def _ndcg(self, batch: Batch, states: Callable[[Batch], Tensor]) -> float:
         head, tail = self.pack.head, self.pack.tail
-        lengths = (batch["query_lengths"] - 1).tolist()  # without the token that scores
-        asked = [
-            row[:-1].numpy() for row in batch["query_ids"].split(batch["query_lengths"].tolist())
-        ]
-        nothing = np.empty(0, np.int64)
-        alone = join([as_text(head, nothing, np.concatenate((tail, row))) for row in asked])
+        together = batch["query_ids"].split(batch["query_lengths"].tolist())
+        asked = [row[:-1].numpy() for row in together]  # without the token that scores
+        alone = join([as_text(head, EMPTY, np.concatenate((tail, row))) for row in asked])
         start = len(head) + len(tail)
         queries = [
-            row[start : start + size] for row, size in zip(states(alone), lengths, strict=True)
+            row[start : start + len(query)] for row, query in zip(states(alone), asked, strict=True)
         ]
         ends = (batch["prefix_lengths"] - len(tail)).tolist()
         documents = states({**batch, "grids": []})

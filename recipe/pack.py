@@ -77,7 +77,7 @@ class TextPack:
 
     def save(self, path: Path) -> None:
         """Write one compressed .npz; vectors in int8 with one scale a row, as checkpoints ship."""
-        fields = as_arrays({name: getattr(self, name) for name in self.__dataclass_fields__})
+        fields = as_arrays(self)
         fields["vectors"], fields["scales"] = in_bytes(self.vectors)
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, **fields)

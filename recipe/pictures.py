@@ -80,7 +80,7 @@ class PicturePack:
     def save(self, path: Path) -> None:
         """Write one compressed .npz."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **as_arrays(self.__dict__))
+        np.savez_compressed(path, **as_arrays(self))
 
 
 @dataclass(frozen=True)

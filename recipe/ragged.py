@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,12 @@ class Ragged:
         return cls(flat, np.concatenate(([0], lengths.cumsum())))
 
 
-def as_arrays(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields as arrays: of a `Ragged` two, NAME_flat and NAME_offsets, of a tuple of texts one."""
+def as_arrays(pack: Any) -> dict[str, Any]:
+    """Fields of a dataclass as arrays: of a `Ragged` two, NAME_flat and NAME_offsets, of a tuple of
+    texts one."""
     arrays: dict[str, Any] = {}
-    for name, value in fields.items():
+    for name in (field.name for field in fields(pack)):
+        value = getattr(pack, name)
         if isinstance(value, Ragged):
             arrays[f"{name}_flat"], arrays[f"{name}_offsets"] = value.flat, value.offsets
         else:
@@ -56,14 +58,11 @@ def as_arrays(fields: Mapping[str, Any]) -> dict[str, Any]:
 def read_fields(path: Path) -> dict[str, Any]:
     """The fields of an .npz that `as_arrays` prepared."""
     with np.load(path) as data:
-        fields: dict[str, Any] = {name: data[name] for name in data.files}
-    for name in [name.removesuffix("_flat") for name in fields if name.endswith("_flat")]:
-        fields[name] = Ragged(fields.pop(f"{name}_flat"), fields.pop(f"{name}_offsets"))
-    return {
-        name: tuple(map(str, value)) if _is_texts(value) else value
-        for name, value in fields.items()
-    }
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind == "U"
+        found: dict[str, Any] = {name: data[name] for name in data.files}
+    for name, value in list(found.items()):
+        if value.dtype.kind == "U":
+            found[name] = tuple(map(str, value))
+        elif name.endswith("_flat"):
+            whole = name.removesuffix("_flat")
+            found[whole] = Ragged(found.pop(name), found.pop(f"{whole}_offsets"))
+    return found

@@ -143,7 +143,7 @@ def make_task(
     special = Special(ids.vision_start_token_id, ids.vision_end_token_id, blank)
     if stage["task"] == "composing":
         composing, contexts = ComposingConfig(**options), ContextPack.load(data / "pack")
-        words = Words.load(data / "pack" / "words.npz") if composing.word_share else None
+        words = _words(data) if composing.word_share else None
         renamer = Renamer(pack, tokenizer, words) if words else None
         matching = Matching(pack, special, ids.score_token_id, renamer)
         return Composing(pack, contexts, tokenizer, composing, special, words, matching)
@@ -177,7 +177,11 @@ def _renamer(
 ) -> Renamer | None:
     if not config.renamed:
         return None
-    return Renamer(pack, tokenizer, Words.load(data / "pack" / "words.npz"))
+    return Renamer(pack, tokenizer, _words(data))
+
+
+def _words(data: Path) -> Words:
+    return Words.load(data / "pack" / "words.npz")
 
 
 def _pictures(data: Path, share: float) -> PicturePack | None:

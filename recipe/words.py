@@ -90,8 +90,7 @@ class Words:
 
     def save(self, path: Path) -> None:
         """One compressed .npz."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        np.savez_compressed(path, **as_arrays(fields))
+        np.savez_compressed(path, **as_arrays(self))
 
     def __len__(self) -> int:
         return len(self.script)
@@ -207,10 +206,9 @@ def _meant(teacher: Teacher, words: Sequence[str], weight: NDArray[np.float32]) 
             each[[stop > len(PREFIX) for _, stop in encoding.offsets]].float().mean(dim=0)
             for encoding, each in zip(encodings, states, strict=True)
         ]
-    basis = Basis.load()
+    basis, alone = Basis.load(), torch.stack(found)
     share = torch.from_numpy(weight / weight.sum())
-    alone = replace(basis, centre=share @ basis.units(torch.stack(found)))
-    return (alone(torch.stack(found)) * GRAIN).round().clamp(-127, 127).to(torch.int8).numpy()
+    return replace(basis, centre=share @ basis.units(alone)).in_bytes(alone)
 
 
 def _tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:

@@ -154,7 +154,7 @@ def test_rows_of_a_step_are_of_one_length(task: Composing) -> None:
 
 def test_what_is_written_is_read_again(contexts: ContextPack, tmp_path: Path) -> None:
     for part in range(2):
-        np.savez(tmp_path / f"context-{part:03}.npz", **as_arrays(contexts.__dict__))
+        np.savez(tmp_path / f"context-{part:03}.npz", **as_arrays(contexts))
     again, size = ContextPack.load(tmp_path), len(contexts.texts)
     assert len(again.texts) == 2 * size
     assert np.array_equal(again.texts[size + 3], contexts.texts[3])
