@@ -33,7 +33,7 @@ from recipe.pack import TextPack
 from recipe.render import render_passage
 from recipe.showing import Shown, embed, join
 from recipe.trainer import Batch, device_of, to_device
-from recipe.wiring import MEANING, MEANING_SIZE, meaning_basis
+from recipe.wiring import MEANING, MEANING_SIZE, written_basis
 from recipe.words import Words
 from sightrank.model.multimodal import RerankerModel
 
@@ -60,6 +60,8 @@ class ComposingConfig:
     word_share: float = 0.0
     """How often documents and queries are words alone (`Words.listed`), three times as many of half the
     size: of words that texts seldom have, and told apart best."""
+    blind_share: float = 0.0
+    """How often all rows of a prompt lack what their words mean, as cells of grids always do."""
     pictures: int = 14
     largest: int = 180
     """Visual tokens of a picture, at most."""
@@ -91,7 +93,7 @@ class Composing:
         self.words, self.matching = words, matching
         self.tokenizer = tokenizer
         self.fonts = Fonts.discover(Path(config.fonts) if config.fonts else None)
-        self.basis = meaning_basis(torch.from_numpy(pack.vectors))
+        self.basis = written_basis()
         every = np.arange(len(contexts.texts))
         self.shown = every[every % HELD_OUT != 0]
         self.held_out = every[every % HELD_OUT == 0]
@@ -100,7 +102,7 @@ class Composing:
         """Endless steps: prompts whose documents are rows of tokens, grids, pictures or words."""
         rng = np.random.default_rng(seed)
         while True:
-            yield self.batch(self.shown, rng, self._kind(rng.random()))
+            yield self.batch(self.shown, rng, self._kind(rng.random()), self.config.blind_share)
 
     def _kind(self, chance: float) -> Kind:
         shares: dict[Kind, float] = {
@@ -114,15 +116,15 @@ class Composing:
                 return kind
         return "row"
 
-    def batch(self, texts: Ints, rng: np.random.Generator, kind: Kind) -> Batch:
-        """Prompts padded at the right; `taught` counts slots through all of them."""
+    def batch(self, texts: Ints, rng: np.random.Generator, kind: Kind, blind: float = 0.0) -> Batch:
+        """Prompts padded at the right, so many of them blind; `taught` counts slots through all."""
         config = self.config
         count = {"picture": config.pictures, "words": 3 * config.rows}.get(kind, config.rows)
         # Of one size all, as padding takes time too.
         sizes = int(rng.integers(*config.tokens)), int(rng.integers(*config.query_tokens))
         if kind == "words":  # they need little context, and attention takes time
             sizes = sizes[0] // 2, sizes[1]
-        prompts = [self.prompt(texts, rng, kind, sizes) for _ in range(count)]
+        prompts = [self.prompt(texts, rng, kind, sizes, rng.random() < blind) for _ in range(count)]
         batch = join([document for document, _, _ in prompts])
         slots = batch["prefix_positions"].shape[-1]
         places = [where + number * slots for number, (_, where, _) in enumerate(prompts)]
@@ -131,7 +133,12 @@ class Composing:
         return batch
 
     def prompt(
-        self, texts: Ints, rng: np.random.Generator, kind: Kind, sizes: tuple[int, int]
+        self,
+        texts: Ints,
+        rng: np.random.Generator,
+        kind: Kind,
+        sizes: tuple[int, int],
+        blind: bool = False,
     ) -> tuple[Prefix | Shown, Ints, Floats]:
         """A prompt with a document and a query of so many tokens, the slots that have a target, and
         the targets (slots, MEANING_SIZE)."""
@@ -141,6 +148,7 @@ class Composing:
         tail = np.concatenate((pack.tail, query))
         document, where = self._show(body, places, tail, rng, kind)
         prefix = document.prefix if isinstance(document, Shown) else document
+        prefix.blind[:] |= blind
         seen, after = where >= 0, len(prefix) - len(tail) + len(pack.tail)
         slots = np.concatenate((prefix.slots[where[seen]], after + query_places))
         slots, of_slot = np.unique(slots, return_inverse=True)
@@ -253,17 +261,18 @@ class Composing:
         return -(wanted * (logits.log_softmax(dim=-1) - wanted.log())).sum(dim=-1).mean()
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Of texts held out, as rows, grids and pictures, and of words: the cosine of what is said and
-        what is meant, how often the right target of all those of the step is the nearest; and what
-        `Matching` tells."""
+        """Of texts held out, as rows, grids and pictures, and of words, of rows and words blind too: the
+        cosine of what is said and what is meant, how often the right target of all those of the step is
+        the nearest; and what `Matching` tells."""
         assert isinstance(model, RerankerModel)
         device = device_of(model)
         figures = {}
-        kinds: list[Kind] = ["row", "grid", "picture"]
+        kinds: list[tuple[Kind, float]] = [("row", 0), ("row", 1), ("grid", 0), ("picture", 0)]
         if self.words:
-            kinds.append("words")
-        for name in kinds:
-            batch = self.batch(self.held_out, np.random.default_rng(2), name)
+            kinds += [("words", 0), ("words", 1)]
+        for kind, blind in kinds:
+            name = f"{kind}_blind" if blind else kind
+            batch = self.batch(self.held_out, np.random.default_rng(2), kind, blind)
             batch = to_device(batch, device)
             _, states = self.states(model, batch)
             said = F.normalize(states[batch["taught"]] @ self.basis.to(device).T, dim=-1)

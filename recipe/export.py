@@ -1,6 +1,7 @@
 """Write a trained nano as a model folder: `python -m recipe.export --to sightrank/nano`.
 
-The layout is m0's: config.json, tokenizer.json and safetensors, here in int8 with one scale a row.
+The layout is m0's: config.json, tokenizer.json and safetensors, here with one scale a row: matrices in
+int8, the embedding matrix, half of all numbers, in four bits.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from torch import Tensor
 
 from recipe.start import nano_config
 from sightrank.config import ModelConfig
-from sightrank.model.quantize import quantise
+from sightrank.model.quantize import quantise, quantise_halves
 from sightrank.weights import INDEX, SCALE
 
 SHARD_BYTES = 15 * 1024**2
+EMBEDDINGS = "model.embed_tokens.weight"
 
 
 def main() -> None:
@@ -49,7 +51,8 @@ def _part(run: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def write(state: dict[str, Tensor], config: ModelConfig, tokenizer: Path, folder: Path) -> None:
-    """A model folder of int8 matrices and float32 vectors, in shards of at most 15 MiB."""
+    """A model folder of int8 matrices, embeddings of four bits and float32 vectors, in shards of at most
+    15 MiB."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in [*folder.glob("*.safetensors"), folder / INDEX]:
         old.unlink(missing_ok=True)
@@ -70,7 +73,8 @@ def _stored(state: dict[str, Tensor]) -> dict[str, Tensor]:
     stored = {}
     for name, tensor in sorted(state.items()):
         if tensor.ndim > 1 and tensor.shape[0] > 1:
-            stored[name], stored[name + SCALE] = quantise(tensor)
+            store = quantise_halves if name == EMBEDDINGS else quantise
+            stored[name], stored[name + SCALE] = store(tensor)
         else:
             stored[name] = tensor.float().contiguous()
     return stored

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from recipe.layout import Ints, Prefix
 from recipe.trainer import Batch
+from recipe.wiring import written_basis
 from sightrank.model.attention import Attend, causal_mask
 from sightrank.model.multimodal import RerankerModel
 
@@ -28,6 +29,7 @@ def pad_prefixes(prefixes: Sequence[Prefix]) -> Batch:
         "prefix_lengths": torch.tensor([len(prefix) for prefix in prefixes]),
         "prefix_positions": torch.from_numpy(positions),
         "next_positions": torch.tensor([prefix.next_position for prefix in prefixes]),
+        "blind": torch.from_numpy(np.concatenate([prefix.blind for prefix in prefixes])),
     }
 
 
@@ -43,11 +45,15 @@ def join_queries(queries: Sequence[Ints], score: int) -> Batch:
 
 
 def embed_slots(model: RerankerModel, batch: Batch, noise: float) -> Tensor:
-    """Embeddings of all prefixes, (documents, slots, size): means of tokens, rescaled to size 1."""
+    """Embeddings of all prefixes, (documents, slots, size): means of tokens, those of several rescaled
+    to size 1. Where a slot is `blind`, without what is written along the directions of meaning."""
     weight = model.model.embed_tokens.weight
     bounds = batch["bounds"]
     flat = F.embedding_bag(batch["tokens"], weight, bounds[:-1], mode="mean")
     flat = flat.float()
+    if batch["blind"].any():
+        basis = written_basis().to(flat.device)
+        flat = flat - batch["blind"][:, None] * (flat @ basis.T) @ basis
     mixed = (bounds.diff() > 1)[:, None]
     scaled = flat * torch.rsqrt(flat.square().mean(dim=-1, keepdim=True) + 1e-6)
     flat = torch.where(mixed, scaled, flat)

@@ -29,6 +29,8 @@ class Prefix:
     next_position: int
     slots: Ints
     """Of each token of the document, or of each cell of a picture, the slot that it is in."""
+    blind: NDArray[np.bool_]
+    """(slots,), of which the rows lack what their words mean, as what the vision tower sees does."""
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -48,7 +50,14 @@ def as_text(head: Ints, body: Ints, tail: Ints) -> Prefix:
     tokens = np.concatenate((head, body, tail))
     size = len(tokens)
     positions = np.tile(np.arange(size), (3, 1))
-    return Prefix(tokens, np.arange(size + 1), positions, size, len(head) + np.arange(len(body)))
+    return Prefix(
+        tokens=tokens,
+        bounds=np.arange(size + 1),
+        positions=positions,
+        next_position=size,
+        slots=len(head) + np.arange(len(body)),
+        blind=np.zeros(size, bool),
+    )
 
 
 def as_grid(
@@ -102,6 +111,7 @@ def _around(
         ),
         next_position=int(ends[-1]) + 1,
         slots=start + cell,
+        blind=np.repeat([False, True, False], [start, len(counts), len(ends)]),
     )
 
 

@@ -198,7 +198,7 @@ def word_rows(
     """
     from recipe.teacher import Teacher
 
-    surfaces, known = vocabulary(tokenizer)
+    surfaces, known = known_surfaces(tokenizer)
     generator = np.random.default_rng(seed)
     common = known if basis is None else known & basis
     rows = surface_rows(Teacher.load(), surfaces, common, generator)
@@ -208,7 +208,7 @@ def word_rows(
     return unit_rows(noisy).astype(np.float32)
 
 
-def vocabulary(tokenizer: Tokenizer) -> tuple[list[str], NDArray[np.bool_]]:
+def known_surfaces(tokenizer: Tokenizer) -> tuple[list[str], NDArray[np.bool_]]:
     """The surface of each token, and which of them are text."""
     size = tokenizer.get_vocab_size()
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}

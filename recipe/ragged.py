@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 class Ragged:
     """Rows of different lengths in one flat array: row i is flat[offsets[i]:offsets[i + 1]]."""
 
-    flat: NDArray[np.uint16]
+    flat: NDArray[np.uint32]
     offsets: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -29,9 +29,9 @@ class Ragged:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]]) -> Ragged:
-        """From lists of token ids below 65,536."""
+        """From lists of token ids."""
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
-        flat = np.fromiter((i for row in rows for i in row), np.uint16, int(lengths.sum()))
+        flat = np.fromiter((i for row in rows for i in row), np.uint32, int(lengths.sum()))
         return cls(flat, np.concatenate(([0], lengths.cumsum())))
 
     @classmethod

@@ -46,10 +46,16 @@ SPECIAL_TOKENS = (
 
 NUM_BYTES = 256
 _RANKS_IN_WHEEL = "dashscope/resources/qwen.tiktoken"
-_SPLIT = (
+SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+"""Qwen2's: what is between its cuts is merged, never across. A vowel sign of Hindi or Thai is no letter to
+it, so that most words of those are cut up whatever the merges."""
+SPLIT_WITH_MARKS = SPLIT.replace(r"\p{L}+", r"[\p{L}\p{M}]+").replace(
+    r"\p{L}\p{N}]", r"\p{L}\p{M}\p{N}]"
+)
+"""The same with marks as parts of words."""
 _ENGLISH_SHARE = 1 / 3
 _COMMON = "ar de es fr it ja ko pt ru zh"
 _RARE = "ca et eu gl hr km lt lv nn sk sl sr ta te"
@@ -107,13 +113,13 @@ def byte_letters() -> list[str]:
     return [chr(byte if byte in printable else next(hidden)) for byte in range(NUM_BYTES)]
 
 
-def assemble(vocab: dict[str, int], merges: Sequence[Merge]) -> Tokenizer:
+def assemble(vocab: dict[str, int], merges: Sequence[Merge], split: str = SPLIT) -> Tokenizer:
     """A Qwen2 tokenizer of `vocab` and `merges` (both in letters), special tokens at its end."""
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=list(merges)))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
+            pre_tokenizers.Split(Regex(split), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -146,7 +147,7 @@ class Words:
 
 
 def words_by_script(
-    vocabulary: Mapping[str, int], pieces: Callable[[str], int]
+    vocabulary: Mapping[str, int], pieces: Callable[[str], int] = lambda text: 2
 ) -> dict[str, tuple[list[str], list[float]]]:
     """Words that are one piece of the teacher's, and the running sum of how often to draw each;
     frequent pieces come first in its vocabulary. Scripts with fewer than a hundred are left out.
@@ -187,11 +188,13 @@ def build(teacher: Teacher, tokenizer: Tokenizer, english: set[str]) -> Words:
         scripts=scripts,
         weight=weight,
         english=links(meaning, is_english, script),
-        meant=_meant(teacher, words, weight),
+        meant=meanings(teacher, words, weight),
     )
 
 
-def _meant(teacher: Teacher, words: Sequence[str], weight: NDArray[np.float32]) -> NDArray[np.int8]:
+def meanings(
+    teacher: Teacher, words: Sequence[str], weight: NDArray[np.floating[Any]]
+) -> NDArray[np.int8]:
     """`Words.meant`: from the mean of the states of a word's pieces, where the teacher's are best for
     words, less what all words alone have in common. Half of a vector's length was that: words then lay
     nearer to each other than to what they mean in a text."""
@@ -207,7 +210,7 @@ def _meant(teacher: Teacher, words: Sequence[str], weight: NDArray[np.float32]) 
             for encoding, each in zip(encodings, states, strict=True)
         ]
     basis, alone = Basis.load(), torch.stack(found)
-    share = torch.from_numpy(weight / weight.sum())
+    share = torch.from_numpy(weight / weight.sum()).float()
     return replace(basis, centre=share @ basis.units(alone)).in_bytes(alone)
 
 

@@ -29,7 +29,8 @@ WANTED = ("*.json", "*.safetensors", "*.txt")
 """Files of a hub's page that loading needs."""
 INDEX = "model.safetensors.index.json"
 SCALE = "_scale"
-"""`NAME` in int8 goes with `NAME_scale`: one float a row, weight = int8 * scale."""
+"""`NAME` in int8 goes with `NAME_scale`: one float a row, weight = int8 * scale. So does one in uint8, two
+numbers of four bits a byte."""
 
 # Later versions of transformers nest the two towers below `model`; the released file does not.
 _RENAMED = (("model.visual.", "visual."), ("model.language_model.", "model."))
@@ -154,7 +155,7 @@ def _dtype(config: ModelConfig) -> torch.dtype:
 
 
 def read_tensors(folder: Path, digest: hashlib._Hash | None = None) -> Iterator[tuple[str, Tensor]]:
-    """(checkpoint key in the original layout, tensor) of every used tensor, int8 made float."""
+    """(checkpoint key in the original layout, tensor) of every used tensor, as floats."""
     for path in _files(folder):
         try:
             with safe_open(path, framework="pt") as file:

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 from sightrank import Reranker, weights
 from sightrank.errors import CheckpointError
-from sightrank.model.quantize import quantise
+from sightrank.model.quantize import dequantise, quantise, quantise_halves
 from tests.int8 import NEEDS_INT8
 
 CPU = torch.device("cpu")
@@ -191,6 +191,17 @@ def test_eight_bit_weights_come_back_within_half_a_step(
     for key, value in tensors.items():
         step = stored[key + weights.SCALE].max() if value.ndim > 1 else 0
         assert float((state[key] - value).abs().max()) <= 0.51 * float(step)
+
+
+def test_four_bit_embeddings_load(folder: Path, tensors: dict[str, Tensor]) -> None:
+    key = "model.embed_tokens.weight"
+    stored, scale = quantise_halves(tensors[key])
+    save(folder, {**tensors, key: stored, key + weights.SCALE: scale})
+    loaded = load(folder)
+    assert_close(loaded.model.state_dict()[key], dequantise(stored, scale))
+    save(folder, {**tensors, key: stored})  # half the columns and no scale
+    with pytest.raises(CheckpointError, match=rf"{key} is "):
+        load(folder)
 
 
 @NEEDS_INT8

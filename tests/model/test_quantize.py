@@ -1,4 +1,5 @@
-"""Linear maps in int8: exact in their integers, near float32, blind to neighbours, refused elsewhere."""
+"""Linear maps in int8: exact in their integers, near float32, blind to neighbours, refused elsewhere;
+and numbers in four bits."""
 
 from __future__ import annotations
 
@@ -25,6 +26,7 @@ from sightrank.model.quantize import (
     is_exact,
     is_int8,
     quantise,
+    quantise_halves,
     to_bytes,
     to_int8,
 )
@@ -185,3 +187,30 @@ def test_products_that_overflow_are_found_out() -> None:
         env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
     )
     assert found.stdout.strip() == "False"
+
+
+def test_four_bits_come_back_within_half_a_step_but_what_is_cut_off() -> None:
+    rows = some_rows(64, 96) * torch.randn(64, 96, generator=torch.Generator().manual_seed(2))
+    stored, scale = quantise_halves(rows)
+    assert (stored.dtype, stored.shape) == (torch.uint8, (64, 48))
+    back = dequantise(stored, scale)
+    inside = rows.abs() <= 7 * scale[:, None]
+    error = (back - rows).abs() / scale[:, None]
+    assert (error[inside] <= 0.5001).all()
+    assert torch.equal(
+        (back / scale[:, None]).abs()[~inside].round(), torch.full_like(back, 7)[~inside]
+    )
+    uncut = rows.abs().amax(dim=1, keepdim=True) / 7
+    plain = (rows / uncut).round() * uncut
+    squares = [(each - rows).square().sum(dim=1) for each in (back, plain)]
+    assert (squares[0] <= squares[1] * 1.0001).all()
+    assert squares[0].sum() < 0.97 * squares[1].sum()
+
+
+def test_four_bits_that_came_back_stay_and_zeros_are_zeros() -> None:
+    rows = torch.cat((torch.zeros(1, 32), torch.randn(8, 32)))
+    stored, scale = quantise_halves(rows)
+    again, scale_again = quantise_halves(dequantise(stored, scale))
+    assert torch.equal(again, stored)
+    assert torch.allclose(scale_again, scale)
+    assert not dequantise(stored, scale)[0].any()

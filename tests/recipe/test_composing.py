@@ -24,8 +24,8 @@ from recipe.showing import Shown
 from recipe.start import fresh
 from recipe.teacher import Teacher
 from recipe.trainer import Batch
-from recipe.wiring import MEANING, MEANING_SIZE, SIZE, WIRED, meaning_basis, wire_meaning
-from recipe.words import Words, _meant, words_by_script
+from recipe.wiring import MEANING, MEANING_SIZE, SIZE, WIRED, wire_meaning, written_basis
+from recipe.words import Words, meanings, words_by_script
 from sightrank.config import ModelConfig
 from sightrank.model.attention import plain_attention
 from sightrank.model.multimodal import RerankerModel
@@ -131,7 +131,7 @@ def test_a_word_alone_means_the_mean_of_its_pieces_less_what_all_have_in_common(
             return [rows[ids] for ids in texts]
 
     words, weight = ["red", "foxes", "es"], np.array([2, 1, 1], np.float32)
-    found = torch.from_numpy(_meant(cast(Teacher, Stub()), words, weight).astype(np.float32))
+    found = torch.from_numpy(meanings(cast(Teacher, Stub()), words, weight).astype(np.float32))
     basis = Basis.load()
     units = basis.units(torch.stack((rows[2], (rows[3] + rows[4]) / 2, rows[4])))
     wanted = F.normalize((units - (2 * units[0] + units[1] + units[2]) / 4) @ basis.turn, dim=-1)
@@ -280,6 +280,33 @@ def test_states_that_say_which_word_it_is_find_the_passage(
     )
 
 
+def test_blind_rows_lack_what_words_mean_and_keep_the_rest(
+    task: Composing, deep: RerankerModel
+) -> None:
+    batch = task.batch(task.shown, np.random.default_rng(0), "row", blind=0.5)
+    seen, _ = task.states(deep, {**batch, "blind": torch.zeros_like(batch["blind"])})
+    rows, _ = task.states(deep, batch)
+    slots, lengths = batch["prefix_positions"].shape[-1], batch["prefix_lengths"]
+    lost = torch.zeros(len(lengths), slots, dtype=torch.bool)
+    lost[torch.arange(slots) < lengths[:, None]] = batch["blind"]
+    lost = lost.flatten()
+    basis = written_basis()
+    assert 0 < lost.sum() < len(lost)
+    assert torch.equal(rows[~lost], seen[~lost])
+    assert (rows[lost] @ basis.T).abs().max() < 1e-4 < (seen[lost] @ basis.T).abs().max()
+    assert torch.allclose(rows - seen, (rows - seen) @ basis.T @ basis, atol=1e-4)
+
+
+def test_cells_of_grids_are_blind(task: Composing, deep: RerankerModel) -> None:
+    batch = task.batch(task.shown, np.random.default_rng(0), "grid")
+    rows, _ = task.states(deep, batch)
+    blind, first = batch["blind"], int(batch["prefix_lengths"][0])
+    assert 0 < blind.sum() < len(blind)
+    cells = rows[:first][blind[:first]]
+    assert len(cells) > 0
+    assert (cells @ written_basis().T).abs().max() < 0.05 * cells.abs().max()
+
+
 def test_held_out_texts_are_not_shown(task: Composing) -> None:
     assert not set(task.shown) & set(task.held_out)
     assert len(task.held_out) == 2
@@ -315,7 +342,7 @@ def test_a_path_of_its_own_finds_what_means_the_same(
 ) -> None:
     """Of two documents that share no token with the query, one says the same."""
     basis = torch.linalg.qr(torch.randn(384, MEANING_SIZE)).Q.T
-    monkeypatch.setattr(wiring, "meaning_basis", lambda vectors: basis)
+    monkeypatch.setattr(wiring, "written_basis", lambda: basis)
     vectors = deep.model.embed_tokens.weight
     means = F.normalize(torch.randn(len(vectors), MEANING_SIZE), dim=1)
     means[ord("b")] = means[ord("B")]
@@ -338,7 +365,7 @@ def test_a_path_of_its_own_finds_what_means_the_same(
 
 def test_the_trained_path_reads_nothing_of_it(deep: RerankerModel) -> None:
     wire_meaning(deep, query_word=ord("Q"))
-    written = meaning_basis(deep.model.embed_tokens.weight)[-7:]
+    written = written_basis()[-7:]
     for layer in deep.model.layers[-WIRED:]:
         for part in (layer.mlp.gate_proj, layer.mlp.up_proj):
             assert (part.weight @ written.T).abs().max() < 1e-5
